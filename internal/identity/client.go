@@ -1,0 +1,148 @@
+package identity
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/isthmus-dev/isthmus/internal/identity/identitypb"
+)
+
+// Client calls the hub's Identity service. Each call makes a fresh key and its own connection, so that a renewal never
+// depends on a connection that was made with credentials since replaced.
+type Client struct {
+	// Address of the hub's gRPC port, host:port.
+	Address string
+	// Fleet whose hub the server must be.
+	Fleet string
+	// Now is the clock that certificates are judged by; time.Now when nil.
+	Now func() time.Time
+	// DialOptions are added to the connection's, for tests and tracing.
+	DialOptions []grpc.DialOption
+}
+
+// Enroll trades a one-time join token for credentials. The server is verified against the PEM bundle of the join
+// values. Errors of the hub are gRPC statuses: Unauthenticated when the token is unknown, late or used, which no
+// repetition cures.
+func (c Client) Enroll(ctx context.Context, bundle []byte, spoke, token string) (Credentials, error) {
+	if err := ValidateName(spoke); err != nil {
+		return Credentials{}, err
+	}
+	if token == "" {
+		return Credentials{}, errors.New("join token is empty: read it from Secret join in the spoke's namespace on the hub")
+	}
+	src := NewSource()
+	if err := src.Set(Material{Bundle: bundle}); err != nil {
+		return Credentials{}, err
+	}
+	creds, err := c.call(ctx, src, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {
+		return cl.Enroll(ctx, &identitypb.EnrollRequest{Spoke: spoke, Token: token, Csr: csr})
+	})
+	if err != nil {
+		return Credentials{}, fmt.Errorf("enrol spoke %s: %w", spoke, err)
+	}
+	if creds.ID.Name != spoke {
+		return Credentials{}, fmt.Errorf("enrol spoke %s: the hub answered a leaf of %q", spoke, creds.ID.Name)
+	}
+	return creds, nil
+}
+
+// Renew trades the leaf in src for new credentials; src is not changed. A status of PermissionDenied means that the
+// Spoke was deleted, or is another one now: the spoke has to be joined anew.
+func (c Client) Renew(ctx context.Context, src *Source) (Credentials, error) {
+	m, _ := src.Get()
+	old, err := leafID(m)
+	if err != nil {
+		return Credentials{}, fmt.Errorf("renew: %w", err)
+	}
+	creds, err := c.call(ctx, src, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {
+		return cl.Renew(ctx, &identitypb.RenewRequest{Csr: csr})
+	})
+	if err != nil {
+		return Credentials{}, fmt.Errorf("renew %s: %w", old, err)
+	}
+	if creds.ID != old {
+		return Credentials{}, fmt.Errorf("renew %s: the hub answered a leaf of %s", old, creds.ID)
+	}
+	return creds, nil
+}
+
+func (c Client) call(ctx context.Context, src *Source, rpc func(identitypb.IdentityClient, []byte) (*identitypb.Credentials, error)) (Credentials, error) {
+	key, csr, err := NewCSR()
+	if err != nil {
+		return Credentials{}, err
+	}
+	opts := append([]grpc.DialOption{
+		grpc.WithTransportCredentials(credentials.NewTLS(clientTLS(src, c.Fleet, c.now))),
+	}, c.DialOptions...)
+	conn, err := grpc.NewClient(c.Address, opts...)
+	if err != nil {
+		return Credentials{}, err
+	}
+	defer conn.Close()
+	answer, err := rpc(identitypb.NewIdentityClient(conn), csr)
+	if err != nil {
+		return Credentials{}, err
+	}
+	return c.accept(answer, key)
+}
+
+// accept checks an answer before anything relies on it: a broken one must not replace credentials that work.
+func (c Client) accept(a *identitypb.Credentials, key []byte) (Credentials, error) {
+	out := Credentials{
+		Material:        Material{Chain: a.GetCertificateChain(), Key: key, Bundle: a.GetTrustBundle()},
+		APIServer:       a.GetApiServer(),
+		APICA:           a.GetApiCa(),
+		APIToken:        a.GetApiToken(),
+		APITokenExpires: a.GetApiTokenExpires().AsTime(),
+		RenewAfter:      a.GetRenewAfter().AsTime(),
+		Namespace:       a.GetNamespace(),
+	}
+	if out.APIServer == "" || out.APIToken == "" || out.Namespace == "" || a.GetRenewAfter() == nil || a.GetApiTokenExpires() == nil {
+		return Credentials{}, errors.New("the hub's answer is incomplete")
+	}
+	id, err := leafID(out.Material)
+	if err != nil {
+		return Credentials{}, fmt.Errorf("the hub's answer: %w", err)
+	}
+	if id.Fleet != c.Fleet {
+		return Credentials{}, fmt.Errorf("the hub's answer: leaf of fleet %q, want %q", id.Fleet, c.Fleet)
+	}
+	out.ID = id
+	return out, c.verifyLeaf(out.Material)
+}
+
+// verifyLeaf checks that peers will accept the leaf.
+func (c Client) verifyLeaf(m Material) error {
+	l, err := load(m)
+	if err != nil {
+		return err
+	}
+	opts := x509.VerifyOptions{
+		Roots: l.roots, CurrentTime: c.now(), Intermediates: x509.NewCertPool(),
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, der := range l.cert.Certificate[1:] {
+		ca, err := x509.ParseCertificate(der)
+		if err != nil {
+			return fmt.Errorf("the hub's answer: %w", err)
+		}
+		opts.Intermediates.AddCert(ca)
+	}
+	if _, err := l.cert.Leaf.Verify(opts); err != nil {
+		return fmt.Errorf("the hub's answer: leaf: %w", err)
+	}
+	return nil
+}
+
+func (c Client) now() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
+}

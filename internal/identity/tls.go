@@ -1,0 +1,143 @@
+package identity
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+)
+
+var errNoMaterial = errors.New("identity: no credentials yet")
+
+// ClientTLS is the configuration for connections to the hub: TLS 1.3, the server's chain must lead to src's bundle and
+// its only URI SAN be the fleet's hub; host names do not matter, so the hub may be reached under any address. The leaf
+// of src is presented when there is one.
+func ClientTLS(src *Source, fleet string) *tls.Config { return clientTLS(src, fleet, time.Now) }
+
+// ServerTLS is the configuration of the hub's port: TLS 1.3, src's leaf, a client certificate that may be absent but,
+// when given, must lead to src's bundle and carry exactly one URI SAN.
+func ServerTLS(src *Source) *tls.Config { return serverTLS(src, time.Now) }
+
+func clientTLS(src *Source, fleet string, now func() time.Time) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{"h2"},
+		Time:       now,
+		// The standard verification would check a host name; VerifyConnection checks chain and SPIFFE ID instead, with
+		// the bundle of the moment.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			return verifyHub(src, fleet, now(), cs)
+		},
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			if l := src.load(); l != nil && l.cert != nil {
+				return l.cert, nil
+			}
+			return &tls.Certificate{}, nil
+		},
+	}
+}
+
+func verifyHub(src *Source, fleet string, now time.Time, cs tls.ConnectionState) error {
+	l := src.load()
+	if l == nil {
+		return errNoMaterial
+	}
+	if len(cs.PeerCertificates) == 0 {
+		return errors.New("identity: the hub showed no certificate")
+	}
+	opts := x509.VerifyOptions{
+		Roots:         l.roots,
+		CurrentTime:   now,
+		Intermediates: x509.NewCertPool(),
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	for _, c := range cs.PeerCertificates[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	leaf := cs.PeerCertificates[0]
+	if _, err := leaf.Verify(opts); err != nil {
+		return fmt.Errorf("identity: certificate of the hub: %w", err)
+	}
+	uri, err := onlyURI(leaf)
+	if err != nil {
+		return fmt.Errorf("identity: certificate of the hub: %w", err)
+	}
+	if want := HubURI(fleet); uri != want {
+		return fmt.Errorf("identity: the server is %q, not the hub %q", uri, want)
+	}
+	return nil
+}
+
+func serverTLS(src *Source, now func() time.Time) *tls.Config {
+	base := &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{"h2"},
+		Time:       now,
+		ClientAuth: tls.VerifyClientCertIfGiven,
+		// A resumed session would skip the bundle of the moment.
+		SessionTicketsDisabled: true,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if l := src.load(); l != nil && l.cert != nil {
+				return l.cert, nil
+			}
+			return nil, errNoMaterial
+		},
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			if len(cs.PeerCertificates) == 0 {
+				return nil
+			}
+			if _, err := onlyURI(cs.PeerCertificates[0]); err != nil {
+				return fmt.Errorf("identity: client certificate: %w", err)
+			}
+			return nil
+		},
+	}
+	outer := base.Clone()
+	// Each handshake gets the bundle of the moment.
+	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		l := src.load()
+		if l == nil {
+			return nil, errNoMaterial
+		}
+		c := base.Clone()
+		c.ClientCAs = l.roots
+		return c, nil
+	}
+	return outer
+}
+
+// onlyURI returns the one URI SAN of a certificate.
+func onlyURI(c *x509.Certificate) (string, error) {
+	if len(c.URIs) != 1 {
+		return "", fmt.Errorf("it carries %d URI SANs, want exactly one", len(c.URIs))
+	}
+	return c.URIs[0].String(), nil
+}
+
+// PeerID is the spoke at the other end of a gRPC connection, taken from its verified certificate. It fails when the
+// connection carries none, or one that is not a spoke's.
+func PeerID(ctx context.Context) (ID, error) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ID{}, errors.New("identity: no peer in the context")
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return ID{}, errors.New("identity: the connection is not TLS")
+	}
+	// VerifiedChains, not PeerCertificates: the latter is filled by a server that verifies nothing, too.
+	if len(info.State.VerifiedChains) == 0 {
+		return ID{}, errors.New("identity: the connection carries no verified client certificate")
+	}
+	uri, err := onlyURI(info.State.VerifiedChains[0][0])
+	if err != nil {
+		return ID{}, fmt.Errorf("identity: client certificate: %w", err)
+	}
+	return ParseURI(uri)
+}
