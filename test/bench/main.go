@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// options of a run.
+type options struct {
+	env, lab, agentBinary, labBinary, out string
+	changes, known, rounds                int
+	duration                              time.Duration
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.env, "env", "", "file with the output of `lab env --json`")
+	flag.StringVar(&o.lab, "lab", "bench", "name of the lab")
+	flag.StringVar(&o.labBinary, "lab-binary", "bin/lab", "the lab's binary")
+	flag.StringVar(&o.agentBinary, "agent-binary", "bin/agent", "the demo agent's binary")
+	flag.StringVar(&o.out, "out", "", "write the report to this file as well")
+	flag.IntVar(&o.changes, "changes", 200, "changes per propagation row")
+	flag.IntVar(&o.known, "known", 100_000, "how many other agents the large rows know")
+	flag.IntVar(&o.rounds, "rounds", 3, "rounds of the request rows")
+	flag.DurationVar(&o.duration, "duration", 3*time.Second, "length of one round of a request row")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run measures with few and then with many agents known, in the same lab, and writes the report.
+func run(ctx context.Context, o options) error {
+	f, err := loadFleet(o.env)
+	if err != nil {
+		return err
+	}
+	b, err := newBench(ctx, f, o)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	small, err := b.measure(ctx, "100")
+	if err != nil {
+		return err
+	}
+	if err := b.addKnown(ctx, o.known); err != nil {
+		return err
+	}
+	large, err := b.measure(ctx, fmt.Sprint(o.known))
+	if err != nil {
+		return err
+	}
+	text := report(o, small, large)
+	fmt.Print(text)
+	if o.out == "" {
+		return nil
+	}
+	return errors.Join(os.WriteFile(o.out, []byte(text), 0o644))
+}
