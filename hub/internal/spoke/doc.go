@@ -1,0 +1,20 @@
+// Package spoke is the Spoke controller: it admits, describes and removes member clusters.
+//
+// For each Spoke it keeps a namespace with ServiceAccount, Role and RoleBinding, a Secret `join` while the spoke has not
+// enrolled, and the Spoke's status; for each AgentSlice it writes the entries that are not used as they stand. Only the
+// leader does so. What it knows of Leases and reports comes from hub/internal/liveness, what it knows of slices from the
+// engine through Findings, and it asks the engine through Withdrawer before it takes a Spoke's credentials away.
+//
+//	obs := liveness.New(liveness.Options{Cache: mgr.GetCache(), LeaseDuration: 10 * time.Second, HubAddresses: []string{advertise}})
+//	err := mgr.Add(obs)                                          // every replica
+//	ids, err := identity.NewService(ctx, identity.Options{...})  // hub/internal/identity
+//	err = spoke.Setup(mgr, spoke.Options{
+//		Fleet: fleet, HubAddress: advertise, APIServer: url, APICA: ca,
+//		Bundle: ids.Bundle, Liveness: obs, Findings: engine, Withdrawer: engine,
+//	})
+//
+// Create the manager with `Cache: cache.Options{ByObject: spoke.CacheByObject()}`: without it every Secret and Lease of
+// the hub's cluster is held in memory.
+//
+// The room writes no slices, reports, Leases or resources on the wire, and decides nothing about routing.
+package spoke
