@@ -20,7 +20,7 @@ type Client struct {
 	Address string
 	// Fleet whose hub the server must be.
 	Fleet string
-	// Now is the clock that certificates are judged by; time.Now when nil.
+	// Now is the clock that answered leaves, and on Enroll the hub's, are judged by; time.Now when nil.
 	Now func() time.Time
 	// DialOptions are added to the connection's, for tests and tracing.
 	DialOptions []grpc.DialOption
@@ -36,7 +36,7 @@ func (c Client) Enroll(ctx context.Context, bundle []byte, spoke, token string) 
 	if token == "" {
 		return Credentials{}, errors.New("join token is empty: read it from Secret join in the spoke's namespace on the hub")
 	}
-	src := NewSource()
+	src := NewSourceAt(c.now)
 	if err := src.Set(Material{Bundle: bundle}); err != nil {
 		return Credentials{}, err
 	}
@@ -78,7 +78,7 @@ func (c Client) call(ctx context.Context, src *Source, rpc func(identitypb.Ident
 		return Credentials{}, err
 	}
 	opts := append([]grpc.DialOption{
-		grpc.WithTransportCredentials(credentials.NewTLS(clientTLS(src, c.Fleet, c.now))),
+		grpc.WithTransportCredentials(credentials.NewTLS(ClientTLS(src, c.Fleet))),
 	}, c.DialOptions...)
 	conn, err := grpc.NewClient(c.Address, opts...)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // Material is a set of credentials in PEM: Chain (leaf first), its private Key (PKCS #8) and the trust Bundle. Chain
@@ -23,13 +24,20 @@ type loaded struct {
 
 // Source is the current Material of a process. It is safe for concurrent use, and empty until the first Set.
 type Source struct {
+	now func() time.Time
+
 	mu      sync.Mutex
 	current *loaded
 	changed chan struct{}
 }
 
 // NewSource returns an empty Source.
-func NewSource() *Source { return &Source{changed: make(chan struct{})} }
+func NewSource() *Source { return NewSourceAt(time.Now) }
+
+// NewSourceAt returns an empty Source whose TLS configurations judge certificates by the given clock.
+func NewSourceAt(now func() time.Time) *Source {
+	return &Source{now: now, changed: make(chan struct{})}
+}
 
 // Set makes m the current Material. It fails, and keeps the old one, when the bundle holds no certificate, when only
 // one of Chain and Key is given, or when the key does not fit the leaf. Setting what is current already is no change.

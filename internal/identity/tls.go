@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -17,22 +16,16 @@ var errNoMaterial = errors.New("identity: no credentials yet")
 // ClientTLS is the configuration for connections to the hub: TLS 1.3, the server's chain must lead to src's bundle and
 // its only URI SAN be the fleet's hub; host names do not matter, so the hub may be reached under any address. The leaf
 // of src is presented when there is one.
-func ClientTLS(src *Source, fleet string) *tls.Config { return clientTLS(src, fleet, time.Now) }
-
-// ServerTLS is the configuration of the hub's port: TLS 1.3, src's leaf, a client certificate that may be absent but,
-// when given, must lead to src's bundle and carry exactly one URI SAN.
-func ServerTLS(src *Source) *tls.Config { return serverTLS(src, time.Now) }
-
-func clientTLS(src *Source, fleet string, now func() time.Time) *tls.Config {
+func ClientTLS(src *Source, fleet string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2"},
-		Time:       now,
+		Time:       src.now,
 		// The standard verification would check a host name; VerifyConnection checks chain and SPIFFE ID instead, with
 		// the bundle of the moment.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			return verifyHub(src, fleet, now(), cs)
+			return verifyHub(src, fleet, cs)
 		},
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if l := src.load(); l != nil && l.cert != nil {
@@ -43,7 +36,7 @@ func clientTLS(src *Source, fleet string, now func() time.Time) *tls.Config {
 	}
 }
 
-func verifyHub(src *Source, fleet string, now time.Time, cs tls.ConnectionState) error {
+func verifyHub(src *Source, fleet string, cs tls.ConnectionState) error {
 	l := src.load()
 	if l == nil {
 		return errNoMaterial
@@ -53,7 +46,7 @@ func verifyHub(src *Source, fleet string, now time.Time, cs tls.ConnectionState)
 	}
 	opts := x509.VerifyOptions{
 		Roots:         l.roots,
-		CurrentTime:   now,
+		CurrentTime:   src.now(),
 		Intermediates: x509.NewCertPool(),
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
@@ -74,11 +67,13 @@ func verifyHub(src *Source, fleet string, now time.Time, cs tls.ConnectionState)
 	return nil
 }
 
-func serverTLS(src *Source, now func() time.Time) *tls.Config {
+// ServerTLS is the configuration of the hub's port: TLS 1.3, src's leaf, a client certificate that may be absent but,
+// when given, must lead to src's bundle and carry exactly one URI SAN.
+func ServerTLS(src *Source) *tls.Config {
 	base := &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2"},
-		Time:       now,
+		Time:       src.now,
 		ClientAuth: tls.VerifyClientCertIfGiven,
 		// A resumed session would skip the bundle of the moment.
 		SessionTicketsDisabled: true,
