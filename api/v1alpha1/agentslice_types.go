@@ -73,6 +73,7 @@ type SliceResource struct {
 	// protocols that the resource speaks.
 	// +optional
 	// +listType=set
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	Protocols []Protocol `json:"protocols,omitempty"`
 
@@ -91,6 +92,7 @@ type SliceResource struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=key
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Labels []Label `json:"labels,omitempty"`
 }
@@ -174,6 +176,7 @@ type AgentSliceStatus struct {
 	// entries that were rejected or conflict; all others are used.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=100
 	Entries []SliceEntryStatus `json:"entries,omitempty"`
 }

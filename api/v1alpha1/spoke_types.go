@@ -14,6 +14,7 @@ const (
 )
 
 // Location says where a spoke is. Region and zone decide the order of places; coordinates only order regions.
+// +kubebuilder:validation:MinProperties=1
 // +kubebuilder:validation:XValidation:rule="has(self.latitude) == has(self.longitude)",message="set both latitude and longitude, or neither"
 // +kubebuilder:validation:XValidation:rule="!has(self.zone) || has(self.region)",message="a zone needs its region"
 type Location struct {
@@ -68,7 +69,7 @@ type NamespaceGlob string
 type SpokeSpec struct {
 	// location of the spoke; without it the spoke counts as far from every other.
 	// +optional
-	Location *Location `json:"location,omitempty"`
+	Location *Location `json:"location,omitempty,omitzero"`
 
 	// namespaces that the spoke may export resources from. Required: ["*"] admits all, explicitly.
 	// +required
@@ -79,9 +80,9 @@ type SpokeSpec struct {
 
 	// gateway configures the programming of hub Gateways into the spoke's cluster.
 	// +optional
-	Gateway *GatewaySpec `json:"gateway,omitempty"`
+	Gateway *GatewaySpec `json:"gateway,omitempty,omitzero"`
 
-	// state: Active (the default) or Draining.
+	// state is Active (the default) or Draining.
 	// +optional
 	// +default="Active"
 	State SpokeState `json:"state,omitempty"`
@@ -127,10 +128,11 @@ const (
 // SpokeStatus is what the hub knows of a spoke. Only the hub writes it.
 // +kubebuilder:validation:MinProperties=1
 type SpokeStatus struct {
-	// conditions: Joined, Available, RouterReady, Conflicted, Stale.
+	// conditions are Joined, Available, RouterReady, Conflicted and Stale.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -149,6 +151,7 @@ type SpokeStatus struct {
 	// routers that the hub accepted from the report, in the order of the report.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Routers []RouterAddress `json:"routers,omitempty"`
 

@@ -56,6 +56,7 @@ type SpokeReportSpec struct {
 	// routers under which other clusters reach this spoke.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	Routers []RouterAddress `json:"routers,omitempty"`
 
@@ -68,6 +69,7 @@ type SpokeReportSpec struct {
 	// unreachable names the spokes whose routers this spoke's routers cannot reach. Exceptions only.
 	// +optional
 	// +listType=set
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=1024
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=40

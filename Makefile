@@ -1,0 +1,161 @@
+# Isthmus. `make help` lists what there is.
+#
+# One build cache serves all targets: nothing here changes build flags besides -race, and the version goes in at link
+# time only, so that a switch of target never compiles client-go again.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -X main.version=$(VERSION)
+# ARGS are handed to the program that a target runs: make demo ARGS=--once, make test-unit ARGS="-run TestX ./internal/delta"
+ARGS    ?=
+
+BIN     := bin
+TOOLS   := bin/tools
+RESULTS := bin/results
+# Where the API server and etcd are taken from; a set KUBEBUILDER_ASSETS wins.
+export KUBEBUILDER_ASSETS ?= $(CURDIR)/$(TOOLS)
+# govulncheck's database; a mirror or a file:// copy works too.
+export GOVULNDB ?= https://vuln.go.dev
+
+BINARIES := $(addprefix $(BIN)/,hub spoke isthmus lab agent)
+
+##@ General
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*##"} \
+	  /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
+	  /^[a-zA-Z0-9_%-]+:.*?##/ {printf "  \033[36m%-18s\033[0m%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build tools ## Three clusters, one namespace: start them, show requests, stay up (ARGS=--once: exit with the result)
+	@$(GO) build -o $(BIN)/demo ./test/demo && exec $(BIN)/demo $(ARGS)
+
+.PHONY: clean
+clean: ## Remove built binaries and results; keeps bin/tools (slow to build)
+	rm -rf $(RESULTS) $(BINARIES) $(BIN)/demo $(BIN)/bench
+
+##@ Build
+
+.PHONY: build
+build: $(BINARIES) ## Build bin/{hub,spoke,isthmus,lab,agent}
+
+# Go knows what is up to date better than make does.
+.PHONY: FORCE
+FORCE:
+$(BIN)/hub $(BIN)/spoke $(BIN)/isthmus: $(BIN)/%: FORCE | gcc
+	$(GO) build -ldflags '$(LDFLAGS)' -o $@ ./cmd/$*
+$(BIN)/lab: FORCE | gcc
+	$(GO) build -ldflags '$(LDFLAGS)' -o $@ ./test/lab/cmd/lab
+$(BIN)/agent: FORCE | gcc
+	$(GO) build -ldflags '$(LDFLAGS)' -o $@ ./test/agent
+$(BIN)/bench: FORCE | gcc
+	$(GO) build -ldflags '$(LDFLAGS)' -o $@ ./test/bench
+
+.PHONY: tools
+tools: | gcc ## Build kube-apiserver, kube-controller-manager, kubectl and etcd, fetch Envoy, into bin/tools (minutes, once)
+	@hack/tools.sh
+
+##@ Generate
+
+.PHONY: generate
+generate: $(TOOLS)/controller-gen $(TOOLS)/protoc-gen-go | protoc ## Generate deepcopy, CRDs and gRPC code
+	@hack/generate.sh .
+
+.PHONY: verify-generated
+verify-generated: $(TOOLS)/controller-gen $(TOOLS)/protoc-gen-go | protoc ## Fail when generated files are not what `make generate` makes
+	@hack/verify-generated.sh
+
+##@ Check
+
+.PHONY: lint
+lint: lint-go lint-api lint-files lint-scripts ## All linters
+
+.PHONY: lint-go
+lint-go: $(TOOLS)/golangci-lint | gcc ## golangci-lint: room rules, correctness, style
+	$(TOOLS)/golangci-lint run ./...
+
+.PHONY: lint-api
+lint-api: $(TOOLS)/golangci-lint | gcc ## Kubernetes API conventions on api/
+	$(TOOLS)/golangci-lint run -c .golangci-kal.yml ./api/...
+
+.PHONY: lint-files
+lint-files: ## No source file of 400 lines or more
+	@hack/lint-files.sh
+
+.PHONY: lint-scripts
+lint-scripts: $(TOOLS)/actionlint $(TOOLS)/shellcheck ## shellcheck on scripts, actionlint on workflows
+	@hack/lint-scripts.sh
+
+.PHONY: vet
+vet: | gcc ## go vet
+	$(GO) vet ./...
+
+.PHONY: vuln
+vuln: $(TOOLS)/govulncheck | gcc ## govulncheck; says so and passes when its database cannot be reached (VULN_REQUIRED=1: fails)
+	@hack/vuln.sh
+
+##@ Test
+
+.PHONY: test
+test: build tools $(TOOLS)/gotestsum ## Everything: unit, CEL, lab end-to-end; ends with one summary
+	@hack/test.sh unit cel e2e
+
+.PHONY: test-unit
+test-unit: build tools $(TOOLS)/gotestsum ## All packages but the end-to-end tests, with the race detector
+	@hack/test.sh unit -- $(ARGS)
+
+.PHONY: test-cel
+test-cel: tools $(TOOLS)/gotestsum ## The API's schema and CEL rules on a real API server
+	@hack/test.sh cel -- $(ARGS)
+
+.PHONY: test-e2e
+test-e2e: build tools $(TOOLS)/gotestsum ## Three real clusters in the lab
+	@hack/test.sh e2e -- $(ARGS)
+
+.PHONY: test-summary
+test-summary: $(TOOLS)/gotestsum ## The closing lines of the last test run again
+	@hack/test-summary.sh
+
+##@ Measure
+
+.PHONY: bench
+bench: bench-delta bench-lab ## All benchmarks; results to docs/benchmarks.md
+
+.PHONY: bench-delta
+bench-delta: | gcc ## The delta xDS server and other packages: go test -bench
+	$(GO) test -run '^$$' -bench . -benchmem $(ARGS) $$(grep -rl --include='*_test.go' '^func Benchmark' hub spoke internal | xargs -n1 dirname | sort -u | sed 's,^,./,')
+
+.PHONY: bench-lab
+bench-lab: build tools $(BIN)/bench ## Propagation, requests and memory in the lab
+	@hack/with-lab.sh bench --clusters eu,us,ap --hub-cluster eu -- \
+	  $(BIN)/lab exec --name bench -- $(BIN)/bench -env "$$PWD/$(RESULTS)/bench.env.json" -lab bench -out docs/benchmarks.md $(ARGS)
+
+##@ Pinned tools
+
+$(TOOLS)/controller-gen $(TOOLS)/protoc-gen-go &: hack/tools/go.mod hack/tools/go.sum
+	@mkdir -p $(TOOLS) && $(GO) -C hack/tools build -o $(CURDIR)/$(TOOLS)/ tool && touch $(TOOLS)/controller-gen $(TOOLS)/protoc-gen-go
+
+$(TOOLS)/gotestsum $(TOOLS)/govulncheck $(TOOLS)/actionlint &: hack/tools/check/go.mod hack/tools/check/go.sum
+	@mkdir -p $(TOOLS) && $(GO) -C hack/tools/check build -o $(CURDIR)/$(TOOLS)/ tool && touch $(TOOLS)/{gotestsum,govulncheck,actionlint}
+
+# golangci-lint with the API linter built in: one binary for both configurations.
+$(TOOLS)/golangci-lint: hack/tools/lint/go.mod hack/tools/lint/go.sum
+	@echo "building golangci-lint (about two minutes, once)" && mkdir -p $(TOOLS) && \
+	  $(GO) -C hack/tools/lint build -o $(CURDIR)/$@ sigs.k8s.io/kube-api-linter/cmd/golangci-lint-kube-api-linter && touch $@
+
+$(TOOLS)/shellcheck: hack/shellcheck.sh
+	@hack/shellcheck.sh $@
+
+# System packages, only when missing.
+.PHONY: gcc protoc
+gcc:
+	@hack/need.sh gcc:gcc gcc:libc6-dev
+protoc:
+	@hack/need.sh protoc:protobuf-compiler
