@@ -1,0 +1,350 @@
+package disk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/isthmus-dev/isthmus/internal/delta"
+)
+
+// Format is the version of the file's layout.
+const Format = 1
+
+const (
+	batchInterval = 100 * time.Millisecond
+	lockTimeout   = 2 * time.Second
+)
+
+var (
+	headerBucket = []byte("header")
+	headerKey    = []byte("header")
+)
+
+// Header says whose file it is.
+type Header struct {
+	Format int    `json:"format"`
+	Fleet  string `json:"fleet"`
+	Spoke  string `json:"spoke"`
+	UID8   string `json:"uid8,omitempty"`  // empty until the relay has an identity
+	Epoch  string `json:"epoch,omitempty"` // of the hub that served what is in the file
+}
+
+// Contents are what a file held: type URL to resources.
+type Contents struct {
+	Header  Header
+	Tables  map[string][]delta.Resource
+	Damaged int // records left out because their checksum is wrong
+}
+
+// Store is the file. Its methods may be called from any goroutine.
+type Store struct {
+	path string
+	log  *slog.Logger
+	// Written is called after each batch with the number of records and the error, if any. Set before Run.
+	Written func(records int, err error)
+
+	mu      sync.Mutex
+	header  Header
+	state   map[delta.Ref]delta.Resource // all that the file shall hold
+	pending map[delta.Ref]bool
+	dirty   bool // the header changed, or all shall be written anew
+	wake    chan struct{}
+
+	db *bbolt.DB // used by Open and Run alone
+}
+
+// Open opens or makes the file in dir and returns what it holds. An error means that no file can be made there; the
+// relay works on without one.
+func Open(dir string, want Header, log *slog.Logger) (*Store, Contents, error) {
+	want.Format = Format
+	s := &Store{path: filepath.Join(dir, "relay.db"), log: log, header: want,
+		state: map[delta.Ref]delta.Resource{}, pending: map[delta.Ref]bool{}, wake: make(chan struct{}, 1)}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, Contents{}, fmt.Errorf("data directory %s: %w; give the router a writable volume", dir, err)
+	}
+	c, err := s.load(want)
+	if err != nil {
+		log.Error("the relay's file cannot be used and is moved aside; the router starts without it", "file", s.path, "error", err)
+		if err := s.moveAside(); err != nil {
+			return nil, Contents{}, err
+		}
+		c = Contents{Tables: map[string][]delta.Resource{}}
+		if err := guard(func() error { return s.create() }); err != nil {
+			return nil, Contents{}, fmt.Errorf("new file %s: %w", s.path, err)
+		}
+	}
+	if c.Damaged > 0 {
+		log.Error("records of the relay's file are damaged and left out; the hub sends them again", "file", s.path, "records", c.Damaged)
+		s.dirty = true
+	}
+	for t, rs := range c.Tables {
+		for _, r := range rs {
+			s.state[delta.Ref{Type: t, Name: r.Name}] = r
+		}
+	}
+	return s, c, nil
+}
+
+// errForeign is a file that another spoke, fleet or format wrote.
+var errForeign = errors.New("the file is not this spoke's")
+
+func (s *Store) load(want Header) (c Contents, err error) {
+	fresh := false
+	if _, err := os.Stat(s.path); errors.Is(err, os.ErrNotExist) {
+		fresh = true
+	}
+	err = guard(func() error {
+		if fresh {
+			c = Contents{Header: want, Tables: map[string][]delta.Resource{}}
+			return s.create()
+		}
+		var err error
+		if s.db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{Timeout: lockTimeout}); err != nil {
+			return err
+		}
+		return s.db.View(func(tx *bbolt.Tx) error {
+			if c, err = read(tx, want); err != nil {
+				return err
+			}
+			for err := range tx.Check() {
+				return fmt.Errorf("pages: %w", err)
+			}
+			return nil
+		})
+	})
+	if err == nil {
+		if s.header.UID8 == "" {
+			s.header.UID8 = c.Header.UID8
+		}
+		s.header.Epoch = c.Header.Epoch
+	}
+	return c, err
+}
+
+func read(tx *bbolt.Tx, want Header) (Contents, error) {
+	c := Contents{Tables: map[string][]delta.Resource{}}
+	hb := tx.Bucket(headerBucket)
+	if hb == nil {
+		return c, fmt.Errorf("%w: it has no header", errForeign)
+	}
+	if err := json.Unmarshal(hb.Get(headerKey), &c.Header); err != nil {
+		return c, fmt.Errorf("header: %w", err)
+	}
+	h := c.Header
+	if h.Format != Format || h.Fleet != want.Fleet || h.Spoke != want.Spoke || (h.UID8 != "" && want.UID8 != "" && h.UID8 != want.UID8) {
+		return c, fmt.Errorf("%w: it was written for format %d, fleet %q, spoke %q (%s), this is format %d, fleet %q, spoke %q (%s)",
+			errForeign, h.Format, h.Fleet, h.Spoke, h.UID8, Format, want.Fleet, want.Spoke, want.UID8)
+	}
+	return c, tx.ForEach(func(bucket []byte, b *bbolt.Bucket) error {
+		if string(bucket) == string(headerBucket) {
+			return nil
+		}
+		return b.ForEach(func(name, value []byte) error {
+			r, err := decode(string(bucket), string(name), value)
+			if err != nil {
+				c.Damaged++
+				return nil //nolint:nilerr // counted; one bad record does not cost the others
+			}
+			c.Tables[string(bucket)] = append(c.Tables[string(bucket)], r)
+			return nil
+		})
+	})
+}
+
+// create makes an empty file with the header.
+func (s *Store) create() error {
+	var err error
+	if s.db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{Timeout: lockTimeout}); err != nil {
+		return err
+	}
+	return s.db.Update(func(tx *bbolt.Tx) error { return putHeader(tx, s.header) })
+}
+
+func (s *Store) moveAside() error {
+	if s.db != nil {
+		_ = guard(s.db.Close)
+		s.db = nil
+	}
+	aside := s.path + ".bad"
+	if err := os.Rename(s.path, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("move %s aside: %w", s.path, err)
+	}
+	return nil
+}
+
+// Header is the header as it is, or will be, in the file.
+func (s *Store) Header() Header {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.header
+}
+
+// Put notes changes of one type for the next batch.
+func (s *Store) Put(typeURL string, upsert []delta.Resource, remove []string) {
+	s.mu.Lock()
+	for _, r := range upsert {
+		ref := delta.Ref{Type: typeURL, Name: r.Name}
+		s.state[ref], s.pending[ref] = r, true
+	}
+	for _, name := range remove {
+		ref := delta.Ref{Type: typeURL, Name: name}
+		delete(s.state, ref)
+		s.pending[ref] = true
+	}
+	s.mu.Unlock()
+	s.signal()
+}
+
+// SetOwner notes the spoke's UID and the hub's epoch; empty ones are kept as they are.
+func (s *Store) SetOwner(uid8, epoch string) {
+	s.mu.Lock()
+	was := s.header
+	if uid8 != "" {
+		s.header.UID8 = uid8
+	}
+	if epoch != "" {
+		s.header.Epoch = epoch
+	}
+	changed := s.header != was
+	s.dirty = s.dirty || changed
+	s.mu.Unlock()
+	if changed {
+		s.signal()
+	}
+}
+
+// Clear forgets everything: the file was another spoke's.
+func (s *Store) Clear() {
+	s.mu.Lock()
+	for ref := range s.state {
+		s.pending[ref] = true
+	}
+	clear(s.state)
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *Store) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run writes until the context ends, then writes what is left and closes the file.
+func (s *Store) Run(ctx context.Context) error {
+	defer func() {
+		if s.db != nil {
+			_ = guard(s.db.Close)
+		}
+	}()
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			s.flush()
+			return nil
+		case <-s.wake:
+		}
+		s.flush()
+		tick.Reset(batchInterval)
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}
+
+// flush writes one batch. A file that fails is moved aside and written anew from memory, once; after that the batch waits
+// for the next one.
+func (s *Store) flush() {
+	s.mu.Lock()
+	pending, header, dirty := s.pending, s.header, s.dirty
+	if len(pending) == 0 && !dirty {
+		s.mu.Unlock()
+		return
+	}
+	s.pending, s.dirty = map[delta.Ref]bool{}, false
+	batch := make(map[delta.Ref]*delta.Resource, len(pending))
+	for ref := range pending {
+		if r, ok := s.state[ref]; ok {
+			batch[ref] = &r
+		} else {
+			batch[ref] = nil
+		}
+	}
+	s.mu.Unlock()
+	err := s.write(header, batch)
+	if err != nil {
+		s.log.Error("writing the relay's file failed; it is moved aside and written anew", "file", s.path, "error", err)
+		err = s.rewrite()
+	}
+	if err != nil {
+		s.log.Error("the relay's file cannot be written; the router works on, and starts from an older one", "file", s.path, "error", err)
+		s.mu.Lock()
+		maps.Copy(s.pending, pending)
+		s.dirty = true
+		s.mu.Unlock()
+	}
+	if s.Written != nil {
+		s.Written(len(batch), err)
+	}
+}
+
+func (s *Store) write(header Header, batch map[delta.Ref]*delta.Resource) error {
+	if s.db == nil {
+		return errors.New("the file is not open")
+	}
+	return guard(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			if err := putHeader(tx, header); err != nil {
+				return err
+			}
+			for ref, r := range batch {
+				if err := putRecord(tx, ref, r); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+func (s *Store) rewrite() error {
+	if err := s.moveAside(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	header, all := s.header, make(map[delta.Ref]*delta.Resource, len(s.state))
+	for ref, r := range s.state {
+		all[ref] = &r
+	}
+	s.mu.Unlock()
+	if err := guard(func() error { return s.create() }); err != nil {
+		return err
+	}
+	return s.write(header, all)
+}
+
+// guard turns a panic into an error: bbolt asserts on damaged pages, and a file that became shorter faults when it is read.
+func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("damaged: %v", p)
+		}
+	}()
+	return f()
+}

@@ -1,0 +1,145 @@
+package overlay
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/isthmus-dev/isthmus/internal/delta"
+	"github.com/isthmus-dev/isthmus/spoke/internal/router"
+)
+
+// Peer is a router of another spoke, as an assignment names it.
+type Peer struct {
+	Spoke    string
+	Hostname string // the DNS name that its certificate must have
+	Address  string // host:port
+}
+
+// Assignment is one of the hub's load assignments, read.
+type Assignment struct {
+	raw   delta.Resource
+	cla   *endpointv3.ClusterLoadAssignment
+	peers []Peer
+}
+
+// ReadAssignment reads what the hub served.
+func ReadAssignment(raw delta.Resource) (*Assignment, error) {
+	a := &Assignment{raw: raw, cla: &endpointv3.ClusterLoadAssignment{}}
+	if err := raw.Body.UnmarshalTo(a.cla); err != nil {
+		return nil, fmt.Errorf("assignment %s: %w", raw.Name, err)
+	}
+	for _, g := range a.cla.GetEndpoints() {
+		for _, e := range g.GetLbEndpoints() {
+			a.peers = append(a.peers, peerOf(e))
+		}
+	}
+	return a, nil
+}
+
+// Peers are the places, own ones among them.
+func (a *Assignment) Peers() []Peer { return a.peers }
+
+// Holds says whether a spoke is one of the places.
+func (a *Assignment) Holds(spoke string) bool {
+	return slices.ContainsFunc(a.peers, func(p Peer) bool { return p.Spoke == spoke })
+}
+
+// For is the assignment as the router of the spoke self is given it: its own place is the internal listener, before all
+// others and never draining, and a router at an unreachable address is used last, or not at all while another is left.
+func (a *Assignment) For(self string, unreachable map[string]bool) (delta.Resource, error) {
+	touched := slices.ContainsFunc(a.peers, func(p Peer) bool { return p.Spoke == self || unreachable[p.Address] })
+	if !touched {
+		return a.raw, nil
+	}
+	out := proto.CloneOf(a.cla)
+	own := removeOwn(out, self)
+	mark(out, own, unreachable)
+	groups := out.GetEndpoints()
+	slices.SortStableFunc(groups, func(x, y *endpointv3.LocalityLbEndpoints) int { return cmp.Compare(x.GetPriority(), y.GetPriority()) })
+	next := uint32(0)
+	if own {
+		groups = append([]*endpointv3.LocalityLbEndpoints{ownPlace(self)}, groups...)
+	}
+	for i, last := 0, uint32(0); i < len(groups); i++ {
+		was := groups[i].GetPriority()
+		if i > 0 && (was != last || own && i == 1) {
+			next++
+		}
+		last, groups[i].Priority = was, next
+	}
+	out.Endpoints = groups
+	return delta.NewResource(a.raw.Name, out, a.raw.Needs...)
+}
+
+// removeOwn drops the endpoints of self, and the groups that have none left.
+func removeOwn(cla *endpointv3.ClusterLoadAssignment, self string) bool {
+	found := false
+	for _, g := range cla.GetEndpoints() {
+		g.LbEndpoints = slices.DeleteFunc(g.LbEndpoints, func(e *endpointv3.LbEndpoint) bool {
+			own := peerOf(e).Spoke == self
+			found = found || own
+			return own
+		})
+	}
+	cla.Endpoints = slices.DeleteFunc(cla.Endpoints, func(g *endpointv3.LocalityLbEndpoints) bool { return len(g.GetLbEndpoints()) == 0 })
+	return found
+}
+
+// mark writes what the probe knows. Where nothing else is left an unreachable place stays usable: the probe may be wrong.
+func mark(cla *endpointv3.ClusterLoadAssignment, own bool, unreachable map[string]bool) {
+	var bad []*endpointv3.LbEndpoint
+	other := own
+	for _, g := range cla.GetEndpoints() {
+		for _, e := range g.GetLbEndpoints() {
+			if unreachable[peerOf(e).Address] {
+				bad = append(bad, e)
+			} else if e.GetHealthStatus() != corev3.HealthStatus_UNHEALTHY {
+				other = true
+			}
+		}
+	}
+	for _, e := range bad {
+		switch {
+		case other:
+			e.HealthStatus = corev3.HealthStatus_UNHEALTHY
+		case e.HealthStatus == corev3.HealthStatus_UNKNOWN || e.HealthStatus == corev3.HealthStatus_HEALTHY:
+			e.HealthStatus = corev3.HealthStatus_DEGRADED
+		}
+	}
+}
+
+func ownPlace(self string) *endpointv3.LocalityLbEndpoints {
+	return &endpointv3.LocalityLbEndpoints{LbEndpoints: []*endpointv3.LbEndpoint{{
+		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+			Address: &corev3.Address{Address: &corev3.Address_EnvoyInternalAddress{EnvoyInternalAddress: &corev3.EnvoyInternalAddress{
+				AddressNameSpecifier: &corev3.EnvoyInternalAddress_ServerListenerName{ServerListenerName: router.Local},
+			}}},
+			HealthCheckConfig: &endpointv3.Endpoint_HealthCheckConfig{DisableActiveHealthCheck: true},
+		}},
+		Metadata: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+			"envoy.transport_socket_match": text("hop", "internal"),
+			"isthmus":                      text("spoke", self),
+		}},
+	}}}
+}
+
+func text(key, value string) *structpb.Struct {
+	return &structpb.Struct{Fields: map[string]*structpb.Value{key: structpb.NewStringValue(value)}}
+}
+
+func peerOf(e *endpointv3.LbEndpoint) Peer {
+	sa := e.GetEndpoint().GetAddress().GetSocketAddress()
+	return Peer{
+		Spoke:    e.GetMetadata().GetFilterMetadata()["isthmus"].GetFields()["spoke"].GetStringValue(),
+		Hostname: e.GetEndpoint().GetHostname(),
+		Address:  net.JoinHostPort(sa.GetAddress(), strconv.Itoa(int(sa.GetPortValue()))),
+	}
+}
