@@ -63,6 +63,9 @@ func HubURI(fleet string) string { return scheme + fleet + "/hub" }
 // HubDNSName is the DNS name in the hub's leaf: hub.<fleet>.isthmus.
 func HubDNSName(fleet string) string { return "hub." + fleet + dnsSuffix }
 
+// SpokeNamespace is the namespace on the hub that belongs to a spoke.
+func SpokeNamespace(spoke string) string { return "isthmus-spoke-" + spoke }
+
 // UID8 is the first 8 digits of an object's UID.
 func UID8(uid types.UID) string {
 	if len(uid) < 8 {

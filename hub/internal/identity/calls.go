@@ -1,0 +1,230 @@
+package identity
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/internal/identity/identitypb"
+)
+
+// apiTokenLife is how long an API token is asked for; the API server may give less.
+const apiTokenLife = 24 * time.Hour
+
+// errRefused marks what a caller is told nothing more about.
+var errRefused = errors.New("refused")
+
+// Enroll implements identitypb.IdentityServer.
+func (s *Service) Enroll(ctx context.Context, req *identitypb.EnrollRequest) (*identitypb.Credentials, error) {
+	answer, err := s.enroll(ctx, req)
+	s.metrics.enrolments.WithLabelValues(result(err)).Inc()
+	if errors.Is(err, errRefused) {
+		s.opts.Log.Warn("enrolment refused", "spoke", req.GetSpoke(), "reason", err)
+		// Which of them it was would help somebody who guesses.
+		return nil, status.Error(codes.Unauthenticated, "the join token is unknown, late or used: take the current one from Secret join in the spoke's namespace on the hub")
+	}
+	return answer, s.external("enrol", req.GetSpoke(), err)
+}
+
+// Renew implements identitypb.IdentityServer.
+func (s *Service) Renew(ctx context.Context, req *identitypb.RenewRequest) (*identitypb.Credentials, error) {
+	id, err := identity.PeerID(ctx)
+	if err != nil {
+		s.metrics.renewals.WithLabelValues("refused").Inc()
+		return nil, status.Error(codes.Unauthenticated, err.Error())
+	}
+	answer, err := s.renew(ctx, id, req.GetCsr())
+	s.metrics.renewals.WithLabelValues(result(err)).Inc()
+	if errors.Is(err, errRefused) {
+		s.opts.Log.Warn("renewal refused", "identity", id.URI(), "reason", err)
+		return nil, status.Error(codes.PermissionDenied, "the Spoke of this leaf was deleted: join again with a new Spoke")
+	}
+	return answer, s.external("renew", id.Name, err)
+}
+
+// external is what a caller may see of an error.
+func (s *Service) external(verb, spoke string, err error) error {
+	if err == nil || status.Code(err) == codes.InvalidArgument {
+		return err
+	}
+	s.opts.Log.Error("identity call failed", "call", verb, "spoke", spoke, "error", err)
+	return status.Error(codes.Unavailable, "the hub cannot sign now, try again")
+}
+
+func result(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, errRefused):
+		return "refused"
+	case status.Code(err) == codes.InvalidArgument:
+		return "invalid"
+	}
+	return "error"
+}
+
+func (s *Service) enroll(ctx context.Context, req *identitypb.EnrollRequest) (*identitypb.Credentials, error) {
+	if err := identity.ValidateName(req.GetSpoke()); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	pub, err := publicKey(req.GetCsr())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	spoke, err := s.spoke(ctx, req.GetSpoke())
+	if err != nil {
+		return nil, err
+	}
+	var join corev1.Secret
+	err = s.opts.Client.Get(ctx, client.ObjectKey{Namespace: identity.SpokeNamespace(spoke.Name), Name: JoinSecretName}, &join)
+	if apierrors.IsNotFound(err) {
+		return nil, s.refuse(spoke, errors.New("no token is outstanding: the Spoke has joined, or its Secret is not made yet"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := checkToken(&join, req.GetToken(), spoke.UID, s.opts.Clock.Now()); err != nil {
+		return nil, s.refuse(spoke, err)
+	}
+	// Everything that may fail comes first: once the token is used up, the answer is all that the spoke has.
+	answer, err := s.credentials(ctx, spoke, pub)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.consume(ctx, spoke, &join); err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// consume uses the token up, records the enrolment and deletes the Secret. The update carries the resourceVersion at
+// which the token was checked: of two replicas with the same token one gets a conflict.
+func (s *Service) consume(ctx context.Context, spoke *v1alpha1.Spoke, join *corev1.Secret) error {
+	now := s.opts.Clock.Now()
+	useUp(join, now)
+	err := s.opts.Client.Update(ctx, join)
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return s.refuse(spoke, errors.New("the token was used by another call at the same time"))
+	}
+	if err != nil {
+		return err
+	}
+	account := &corev1.ServiceAccount{}
+	account.Namespace, account.Name = join.Namespace, ServiceAccountName
+	mark := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, EnrolledAnnotation, now.UTC().Format(time.RFC3339))
+	// From here on the spoke has joined whatever fails: the controller also learns it from the first Lease.
+	if err := s.opts.Client.Patch(ctx, account, client.RawPatch(types.MergePatchType, mark)); err != nil {
+		s.opts.Log.Error("enrolment not recorded", "spoke", spoke.Name, "error", err)
+	}
+	if err := s.opts.Client.Delete(ctx, join, client.Preconditions{UID: &join.UID}); client.IgnoreNotFound(err) != nil {
+		s.opts.Log.Error("used join Secret not deleted, the controller will", "spoke", spoke.Name, "error", err)
+	}
+	s.event(spoke, corev1.EventTypeNormal, "Enrolled", "Enroll", "the spoke has enrolled as "+s.id(spoke).URI())
+	return nil
+}
+
+func (s *Service) renew(ctx context.Context, id identity.ID, csr []byte) (*identitypb.Credentials, error) {
+	pub, err := publicKey(csr)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	spoke, err := s.spoke(ctx, id.Name)
+	if err != nil {
+		return nil, err
+	}
+	if id != s.id(spoke) {
+		return nil, fmt.Errorf("%w: the Spoke is now %s", errRefused, s.id(spoke))
+	}
+	return s.credentials(ctx, spoke, pub)
+}
+
+// spoke reads a Spoke. One that is absent or being deleted is refused: a deletion revokes from its first moment.
+func (s *Service) spoke(ctx context.Context, name string) (*v1alpha1.Spoke, error) {
+	spoke := &v1alpha1.Spoke{}
+	err := s.opts.Client.Get(ctx, client.ObjectKey{Name: name}, spoke)
+	if apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("%w: no such Spoke", errRefused)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !spoke.DeletionTimestamp.IsZero() {
+		return nil, fmt.Errorf("%w: the Spoke is being deleted", errRefused)
+	}
+	return spoke, nil
+}
+
+// credentials signs a leaf and has the API server make a token.
+func (s *Service) credentials(ctx context.Context, spoke *v1alpha1.Spoke, pub crypto.PublicKey) (*identitypb.Credentials, error) {
+	token, expires, err := s.apiToken(ctx, spoke)
+	if err != nil {
+		return nil, err
+	}
+	now, ca := s.opts.Clock.Now(), s.authority()
+	id := s.id(spoke)
+	chain, end, err := ca.sign(pub, id.URI(), id.DNSName(), now)
+	if err != nil {
+		return nil, err
+	}
+	return &identitypb.Credentials{
+		CertificateChain: chain,
+		TrustBundle:      ca.bundle,
+		ApiToken:         token,
+		ApiTokenExpires:  timestamppb.New(expires),
+		RenewAfter:       timestamppb.New(s.renewAfter(now, end, expires)),
+		ApiServer:        s.opts.APIServer,
+		ApiCa:            s.opts.APICA,
+		Namespace:        identity.SpokeNamespace(spoke.Name),
+	}, nil
+}
+
+// apiToken asks for a token of the spoke's ServiceAccount, in a namespace that is known to be this Spoke's. The end is
+// by the hub's clock: the API server's may differ.
+func (s *Service) apiToken(ctx context.Context, spoke *v1alpha1.Spoke) (string, time.Time, error) {
+	var ns corev1.Namespace
+	if err := s.opts.Client.Get(ctx, client.ObjectKey{Name: identity.SpokeNamespace(spoke.Name)}, &ns); err != nil {
+		return "", time.Time{}, err
+	}
+	if ns.Annotations[SpokeUIDAnnotation] != string(spoke.UID) {
+		return "", time.Time{}, fmt.Errorf("namespace %s is not this Spoke's", ns.Name)
+	}
+	account := &corev1.ServiceAccount{}
+	account.Namespace, account.Name = ns.Name, ServiceAccountName
+	seconds := int64(apiTokenLife / time.Second)
+	before := time.Now()
+	tr := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds}}
+	if err := s.opts.Client.SubResource("token").Create(ctx, account, tr); err != nil {
+		return "", time.Time{}, fmt.Errorf("token of ServiceAccount %s/%s: %w", ns.Name, ServiceAccountName, err)
+	}
+	life := min(tr.Status.ExpirationTimestamp.Sub(before), apiTokenLife)
+	return tr.Status.Token, s.opts.Clock.Now().Add(life), nil
+}
+
+func (s *Service) id(spoke *v1alpha1.Spoke) identity.ID {
+	return identity.ID{Fleet: s.opts.Fleet, Name: spoke.Name, UID8: identity.UID8(spoke.UID)}
+}
+
+// refuse tells the Spoke's owner what the caller is not told.
+func (s *Service) refuse(spoke *v1alpha1.Spoke, why error) error {
+	s.event(spoke, corev1.EventTypeWarning, "EnrolmentRefused", "Enroll", "an enrolment was refused: "+why.Error())
+	return fmt.Errorf("%w: %w", errRefused, why)
+}
+
+func (s *Service) event(spoke *v1alpha1.Spoke, kind, reason, action, note string) {
+	if s.opts.Recorder != nil {
+		s.opts.Recorder.Eventf(spoke, nil, kind, reason, action, "%s", note)
+	}
+}

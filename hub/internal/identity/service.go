@@ -1,0 +1,199 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"crypto/x509"
+
+	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/internal/identity/identitypb"
+)
+
+// Options of the service. Client, Namespace, Fleet and APIServer are required.
+type Options struct {
+	// Client reads and writes the API server directly; a cached one would read tokens that are used.
+	Client client.Client
+	// Namespace of the hub, where the CA's Secret is.
+	Namespace string
+	// Fleet is the trust domain.
+	Fleet string
+	// APIServer is the URL of the hub's API server as spokes reach it, APICA its CA in PEM (may be empty when a public
+	// CA signed it).
+	APIServer string
+	APICA     []byte
+	// Recorder writes Events on Spokes.
+	Recorder events.EventRecorder
+	// Registerer takes the metrics; none are kept when nil.
+	Registerer prometheus.Registerer
+	Log        *slog.Logger
+	// Clock, Rand (0 <= r < 1, for jitter) and Refresh (how often the CA's Secret is read, 10 s) have defaults.
+	Clock   clock.WithTicker
+	Rand    func() float64
+	Refresh time.Duration
+}
+
+// Service signs. It implements identitypb.IdentityServer and manager.Runnable.
+type Service struct {
+	identitypb.UnimplementedIdentityServer
+	opts    Options
+	source  *identity.Source
+	metrics serviceMetrics
+
+	mu         sync.Mutex
+	ca         *authority
+	own        ownLeaf
+	lastFailed string
+}
+
+// ownLeaf is the hub's serving leaf: made anew when its CA is another, its bundle changed, or at renewAt.
+type ownLeaf struct {
+	signer  *x509.Certificate
+	bundle  string
+	renewAt time.Time
+}
+
+// NewService loads the CA, makes it when there is none, and signs the hub's own leaf, so that the port can be opened.
+func NewService(ctx context.Context, o Options) (*Service, error) {
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Float64
+	}
+	if o.Refresh == 0 {
+		o.Refresh = 10 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Client == nil || o.Namespace == "" || o.APIServer == "" {
+		return nil, errors.New("identity: Client, Namespace and APIServer are required")
+	}
+	if err := identity.ValidateFleet(o.Fleet); err != nil {
+		return nil, err
+	}
+	s := &Service{opts: o, source: identity.NewSourceAt(o.Clock.Now), metrics: newMetrics(o.Registerer)}
+	if err := s.refresh(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Source holds the hub's own leaf and the bundle, always the current ones.
+func (s *Service) Source() *identity.Source { return s.source }
+
+// Bundle is the trust bundle of the fleet, PEM.
+func (s *Service) Bundle() []byte {
+	m, _ := s.source.Get()
+	return m.Bundle
+}
+
+// NeedLeaderElection is false: every replica serves.
+func (s *Service) NeedLeaderElection() bool { return false }
+
+// Start follows the CA's Secret and renews the hub's leaf until ctx ends.
+func (s *Service) Start(ctx context.Context) error {
+	tick := s.opts.Clock.NewTicker(s.opts.Refresh)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C():
+		}
+		err := s.refresh(ctx)
+		if ctx.Err() == nil {
+			s.report(err)
+		}
+	}
+}
+
+// report logs a failure once, not at each tick.
+func (s *Service) report(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+		s.metrics.caFailures.Inc()
+	}
+	if text == s.lastFailed {
+		return
+	}
+	s.lastFailed = text
+	if err != nil {
+		s.opts.Log.Error("CA not usable, the previous one stays in use", "error", err)
+		return
+	}
+	s.opts.Log.Info("CA usable again")
+}
+
+// refresh takes over what the Secret holds, if it works, and renews the hub's leaf when it is time, with the previous CA
+// if need be.
+func (s *Service) refresh(ctx context.Context) error {
+	now := s.opts.Clock.Now()
+	next, err := loadCA(ctx, s.opts.Client, s.opts.Namespace, s.opts.Fleet, now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && s.ca != nil && !next.cert.Equal(s.ca.cert) && next.trustedBy(s.ca.roots, now) != nil {
+		err = fmt.Errorf("the new CA in Secret %s is trusted by nobody yet: put its certificate into ca.crt beside the old one, "+
+			"wait until all spokes have renewed, then replace tls.crt and tls.key", SecretName)
+	}
+	if err == nil {
+		s.ca = next
+	}
+	if s.ca == nil {
+		return err
+	}
+	return errors.Join(err, s.renewOwn(now))
+}
+
+func (s *Service) renewOwn(now time.Time) error {
+	if s.own.signer.Equal(s.ca.cert) && s.own.bundle == string(s.ca.bundle) && now.Before(s.own.renewAt) {
+		return nil
+	}
+	key, csr, err := identity.NewCSR()
+	if err != nil {
+		return err
+	}
+	pub, err := publicKey(csr)
+	if err != nil {
+		return err
+	}
+	chain, end, err := s.ca.sign(pub, identity.HubURI(s.opts.Fleet), identity.HubDNSName(s.opts.Fleet), now)
+	if err != nil {
+		return err
+	}
+	if err := s.source.Set(identity.Material{Chain: chain, Key: key, Bundle: s.ca.bundle}); err != nil {
+		return fmt.Errorf("the hub's leaf: %w", err)
+	}
+	s.own = ownLeaf{signer: s.ca.cert, bundle: string(s.ca.bundle), renewAt: s.renewAfter(now, end)}
+	s.metrics.leafExpires.Set(float64(end.Unix()))
+	return nil
+}
+
+// renewAfter is a third of the way from now to the first of the ends, plus up to a tenth of that way again, so that
+// spokes that joined together do not renew together.
+func (s *Service) renewAfter(now time.Time, ends ...time.Time) time.Time {
+	left := ends[0].Sub(now)
+	for _, e := range ends[1:] {
+		left = min(left, e.Sub(now))
+	}
+	third := float64(left) / 3
+	return now.Add(time.Duration(third * (1 + s.opts.Rand()/10)))
+}
+
+func (s *Service) authority() *authority {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ca
+}
