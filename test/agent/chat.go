@@ -107,7 +107,7 @@ func (s *server) streamAnswer(w http.ResponseWriter, r *http.Request, id, model,
 		return
 	}
 	for word := range strings.SplitAfterSeq(answer, " ") {
-		if r.Context().Err() != nil || s.streams.Err() != nil || send(map[string]string{"content": word}, nil) != nil {
+		if r.Context().Err() != nil || send(map[string]string{"content": word}, nil) != nil {
 			return
 		}
 	}

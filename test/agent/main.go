@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -56,11 +57,13 @@ func serve(ctx context.Context, s *server, l net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
-	s.endStreams()
+	close(s.stopping)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
 	err := s.http.Shutdown(drain)
 	s.grpc.Stop()
-	<-done
+	if ended := <-done; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
 	return err
 }

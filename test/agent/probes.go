@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -48,7 +49,7 @@ func (s *server) sse(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-r.Context().Done():
 			return
-		case <-s.streams.Done():
+		case <-s.stopping:
 			return
 		case <-tick.C:
 		}
@@ -63,12 +64,21 @@ func (s *server) webSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() { _ = conn.CloseNow() }()
 	conn.SetReadLimit(maxBody)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-s.stopping:
+			cancel()
+		}
+	}()
 	for {
-		kind, msg, err := conn.Read(s.streams)
+		kind, msg, err := conn.Read(ctx)
 		if err != nil {
 			return
 		}
-		if err := conn.Write(s.streams, kind, msg); err != nil {
+		if err := conn.Write(ctx, kind, msg); err != nil {
 			return
 		}
 	}

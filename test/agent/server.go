@@ -24,18 +24,16 @@ const (
 // server is one resource: HTTP/1.1, HTTP/2 without TLS and gRPC on one port.
 type server struct {
 	options
-	http       *http.Server
-	grpc       *grpc.Server
-	log        *slog.Logger
-	memory     *memory
-	client     *http.Client
-	streams    context.Context // ends when the server stops: streams without an end of their own end with it
-	endStreams context.CancelFunc
+	http     *http.Server
+	grpc     *grpc.Server
+	log      *slog.Logger
+	memory   *memory
+	client   *http.Client
+	stopping chan struct{} // closed when the server stops: streams without an end of their own end with it
 }
 
 func newServer(o options, log *slog.Logger) *server {
-	s := &server{options: o, log: log, memory: newMemory(), client: &http.Client{Timeout: time.Minute}}
-	s.streams, s.endStreams = context.WithCancel(context.Background())
+	s := &server{options: o, log: log, memory: newMemory(), client: &http.Client{Timeout: time.Minute}, stopping: make(chan struct{})}
 	s.grpc = grpc.NewServer()
 	grpc_health_v1.RegisterHealthServer(s.grpc, health.NewServer())
 
