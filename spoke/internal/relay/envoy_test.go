@@ -1,0 +1,388 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/spoke/internal/localtable"
+	"github.com/isthmus-dev/isthmus/spoke/internal/probe"
+	"github.com/isthmus-dev/isthmus/spoke/internal/router"
+)
+
+// site is one "cluster" on loopback: a relay and a real Envoy.
+type site struct {
+	t        *testing.T
+	name     string
+	dir      string
+	hub      string
+	ports    router.Ports
+	admin    int
+	identity *identity.Source
+	reg      *prometheus.Registry
+	log      *syncBuffer
+	relay    *Relay
+	stop     func()
+	client   *http.Client
+	agent    string // whom testStreams asks; /ns/agent/a by default
+}
+
+const patience = 15 * time.Second
+
+// newSite makes a site; Start starts its relay, startEnvoy its Envoy.
+func newSite(t *testing.T, name string) *site {
+	t.Helper()
+	p := freePorts(t, 4)
+	s := &site{t: t, name: name, dir: shortDir(t), ports: router.Ports{Edge: p[0], Gateway: p[1], Eastwest: p[2]}, admin: p[3],
+		identity: identity.NewSource(), client: newClient(t)}
+	return s
+}
+
+// shortDir is a directory whose path fits a Unix socket's name.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "rl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func newClient(t *testing.T) *http.Client {
+	t.Helper()
+	tr := &http.Transport{}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+}
+
+// startRelay runs a relay until the test ends or stopRelay is called.
+func (s *site) startRelay() {
+	s.t.Helper()
+	s.reg, s.log = prometheus.NewRegistry(), &syncBuffer{}
+	r, err := New(Config{
+		Settings:   Settings{Spoke: s.name, Ports: s.ports, Bind: "127.0.0.1"},
+		Fleet:      "fleet",
+		HubAddress: s.hub,
+		Socket:     filepath.Join(s.dir, "xds.sock"),
+		DataDir:    filepath.Join(s.dir, "data"),
+		Identity:   s.identity,
+		Registry:   s.reg,
+		Log:        slog.New(slog.NewTextHandler(s.log, nil)),
+		Patience:   time.Second,
+		Probe:      probe.Options{Interval: 200 * time.Millisecond, Timeout: 500 * time.Millisecond},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	s.relay = r
+	s.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.t.Errorf("relay of %s: %v", s.name, err)
+		}
+		if s.t.Failed() {
+			s.t.Logf("log of the relay of %s:\n%s", s.name, s.log.tail())
+		}
+	})
+	s.t.Cleanup(s.stop)
+}
+
+// startEnvoy runs the chart's bootstrap on this site's ports.
+func (s *site) startEnvoy() (stop func()) {
+	s.t.Helper()
+	binary, err := filepath.Abs("../../../bin/tools/envoy")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := os.Stat(binary); err != nil {
+		s.t.Skip("bin/tools/envoy is not there: run `make tools`")
+	}
+	b, err := os.ReadFile("../../../charts/spoke/files/envoy.yaml")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	config := strings.NewReplacer("/run/isthmus", s.dir, "9901", fmt.Sprint(s.admin), "0.0.0.0, port_value: 9902", "127.0.0.1, port_value: 0").Replace(string(b))
+	file := filepath.Join(s.dir, "envoy.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	log := &syncBuffer{}
+	cmd := exec.Command(binary, "--config-path", file, "--service-cluster", "router", "--service-node", s.name,
+		"--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning")
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	stop = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if s.t.Failed() {
+			s.t.Logf("log of the Envoy of %s:\n%s", s.name, log.tail())
+		}
+	})
+	s.t.Cleanup(stop)
+	return stop
+}
+
+func (s *site) edge() string { return fmt.Sprintf("http://127.0.0.1:%d", s.ports.Edge) }
+func (s *site) agentPath() string {
+	if s.agent == "" {
+		return "/ns/agent/a"
+	}
+	return s.agent
+}
+
+func (s *site) gateway() string { return fmt.Sprintf("http://127.0.0.1:%d", s.ports.Gateway) }
+
+// waitReady waits until the router says that it is ready.
+func (s *site) waitReady() {
+	s.t.Helper()
+	eventually(s.t, s.name+" is ready", func() error {
+		a, err := get(s.client, s.edge()+"/-/ready")
+		if err == nil && a.status != 200 {
+			err = fmt.Errorf("%v", a)
+		}
+		return err
+	})
+}
+
+func freePorts(t *testing.T, n int) []int {
+	t.Helper()
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = l.Close() }()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
+
+// eventually polls until f is satisfied.
+func eventually(t *testing.T, what string, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	var err error
+	for tick := time.NewTicker(10 * time.Millisecond); time.Now().Before(deadline); <-tick.C {
+		if err = f(); err == nil {
+			tick.Stop()
+			return
+		}
+	}
+	t.Fatalf("not in %v: %s: %v", patience, what, err)
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (a answer) String() string { return fmt.Sprintf("%d %v %.300s", a.status, a.header, a.body) }
+
+// slug of the problem that the body is; an error where it is none.
+func (a answer) slug() (string, error) {
+	var p struct {
+		Type, Title, Detail, RequestID string
+		Status                         int
+	}
+	if ct := a.header.Get("Content-Type"); ct != "application/problem+json" {
+		return "", fmt.Errorf("content type %q: %v", ct, a)
+	}
+	if err := json.Unmarshal([]byte(a.body), &p); err != nil {
+		return "", fmt.Errorf("%w: %v", err, a)
+	}
+	// A path that Envoy refuses to normalise is refused before it has a request id.
+	if p.Status != a.status || p.Title == "" || p.Detail == "" || (p.RequestID == "" && p.Detail != "path_normalization_failed") {
+		return "", fmt.Errorf("incomplete problem: %v", a)
+	}
+	return strings.TrimPrefix(p.Type, router.ProblemType), nil
+}
+
+func (a answer) isProblem(status int, slug string) error {
+	if a.status != status {
+		return fmt.Errorf("want %d %s: %v", status, slug, a)
+	}
+	got, err := a.slug()
+	if err == nil && got != slug {
+		err = fmt.Errorf("problem %q, want %q", got, slug)
+	}
+	return err
+}
+
+func get(c *http.Client, url string) (answer, error) {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	return do(c, req)
+}
+
+func do(c *http.Client, req *http.Request) (answer, error) {
+	resp, err := c.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header, string(b)}, err
+}
+
+// pod is an agent's process: HTTP/1.1 and h2c on one port.
+type pod struct {
+	name   string
+	addr   netip.AddrPort
+	server *http.Server
+	mu     sync.Mutex
+	seen   []string
+}
+
+// seenRequest is what a pod answers with.
+type seenRequest struct {
+	Pod, Method, Path, Proto string
+	Header                   http.Header
+	Body                     string
+}
+
+func startPod(t *testing.T, name string) *pod {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pod{name: name, addr: l.Addr().(*net.TCPAddr).AddrPort()}
+	g := grpc.NewServer()
+	grpc_health_v1.RegisterHealthServer(g, health.NewServer())
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	p.server = &http.Server{Protocols: protocols, ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		p.seen = append(p.seen, r.Method+" "+r.URL.RequestURI())
+		p.mu.Unlock()
+		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			g.ServeHTTP(w, r)
+			return
+		}
+		p.serve(w, r)
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = p.server.Serve(l) }()
+	t.Cleanup(func() { p.stop(); g.Stop(); <-done })
+	return p
+}
+
+func (p *pod) stop() { _ = p.server.Close() }
+
+func (p *pod) count(what string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, s := range p.seen {
+		if s == what {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *pod) serve(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/sse":
+		w.Header().Set("Content-Type", "text/event-stream")
+		for i := range 5 {
+			_, _ = fmt.Fprintf(w, "data: %d\n\n", i)
+			w.(http.Flusher).Flush()
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(300 * time.Millisecond): // longer than the resource's first-byte timeout, all in all
+			}
+		}
+	case "/ws":
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer func() { _ = c.CloseNow() }()
+		for {
+			typ, b, err := c.Read(r.Context())
+			if err != nil || c.Write(r.Context(), typ, b) != nil {
+				return
+			}
+		}
+	case "/forge":
+		w.Header().Set(router.MissHeader, "NR")
+		w.Header().Set(router.ServedByHeader, "somebody-else")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case "/abort":
+		panic(http.ErrAbortHandler)
+	case "/silent":
+		<-r.Context().Done()
+	default:
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(seenRequest{p.name, r.Method, r.URL.RequestURI(), r.Proto, r.Header, string(body)})
+	}
+}
+
+// agent is a local resource behind pods.
+func agent(ns, name string, pods ...*pod) localtable.Resource {
+	r := localtable.Resource{Key: localtable.Key{Namespace: ns, Type: "agent", Name: name},
+		Backend: localtable.Backend{Namespace: ns, Service: "agent-" + name, Port: "8000"}, FirstByte: time.Second}
+	for _, p := range pods {
+		r.Endpoints = append(r.Endpoints, localtable.Endpoint{Address: p.addr.Addr(), Port: p.addr.Port()})
+	}
+	return r
+}
+
+// syncBuffer is a log that is written and read at once.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func (b *syncBuffer) tail() string {
+	s := b.String()
+	return s[max(0, len(s)-8000):]
+}
+
+type resource = localtable.Resource

@@ -1,0 +1,195 @@
+package relay
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/isthmus-dev/isthmus/internal/delta"
+	"github.com/isthmus-dev/isthmus/spoke/internal/disk"
+	"github.com/isthmus-dev/isthmus/spoke/internal/router"
+)
+
+// mirror is what the relay holds of the hub's view, by name and version, and what it believes of what the hub withdraws.
+//
+// Within the epoch of what is held every removal counts at once. A hub of another epoch (it lost its etcd, or a wrong one
+// answers) adds at once, but withdraws only what it has served itself: what only the earlier epoch had is kept, and the
+// view is stale, until the new epoch serves it too or an operator clears the relay's data. When nothing is kept for the
+// old epoch's sake any more, the new one is adopted.
+type mirror struct {
+	mu        sync.Mutex
+	epoch     string // of what is held; empty while nothing is
+	speaking  string // epoch of the hub that speaks now
+	types     map[string]*mirrorType
+	connected bool
+	lastSeen  time.Time
+}
+
+type mirrorType struct {
+	versions map[string]string
+	served   map[string]bool // by the epoch that speaks now
+	kept     map[string]bool // withdrawn by an epoch that never served it
+	synced   bool            // in this stream
+}
+
+func newMirror() *mirror {
+	m := &mirror{types: map[string]*mirrorType{}}
+	for t := range mirrored {
+		m.types[t] = &mirrorType{versions: map[string]string{}, served: map[string]bool{}, kept: map[string]bool{}}
+	}
+	return m
+}
+
+// restore takes what the disk held.
+func (m *mirror) restore(c disk.Contents) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.epoch = c.Header.Epoch
+	for t, rs := range c.Tables {
+		if mt := m.types[t]; mt != nil {
+			for _, r := range rs {
+				mt.versions[r.Name] = r.Version
+			}
+		}
+	}
+}
+
+// clear forgets everything and returns what there was.
+func (m *mirror) clear() map[string][]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := map[string][]string{}
+	for t, mt := range m.types {
+		out[t] = slices.Collect(maps.Keys(mt.versions))
+		clear(mt.versions)
+		clear(mt.served)
+		clear(mt.kept)
+	}
+	m.epoch, m.speaking = "", ""
+	return out
+}
+
+// held is what a stream that starts resumes from.
+func (m *mirror) held(typeURL string) map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	mt := m.types[typeURL]
+	mt.synced = false
+	return maps.Clone(mt.versions)
+}
+
+// verdict on an update.
+type verdict struct {
+	remove []string // what is to be removed
+	kept   []string // what the hub withdraws and is not believed
+	epoch  string   // adopted with this update; empty: as before
+	synced bool     // with this update all types are complete
+}
+
+// take notes an update and says what of it counts.
+func (m *mirror) take(u delta.Update) verdict {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.connected, m.lastSeen = true, time.Now()
+	var v verdict
+	if m.speaking != u.Identifier {
+		m.speaking = u.Identifier
+		for _, mt := range m.types {
+			clear(mt.served)
+			mt.synced = false
+		}
+	}
+	if m.epoch == "" && m.empty() {
+		m.epoch, v.epoch = u.Identifier, u.Identifier
+	}
+	mt := m.types[u.Type]
+	for _, r := range u.Upsert {
+		mt.versions[r.Name] = r.Version
+		mt.served[r.Name] = true
+		delete(mt.kept, r.Name)
+	}
+	for _, name := range u.Remove {
+		if !m.believes(u, mt, name) {
+			mt.kept[name] = true
+			v.kept = append(v.kept, name)
+			continue
+		}
+		v.remove = append(v.remove, name)
+		delete(mt.versions, name)
+		delete(mt.served, name)
+		delete(mt.kept, name)
+	}
+	if u.Synced {
+		mt.synced = true
+		v.synced = m.allSynced()
+	}
+	if m.epoch != u.Identifier && m.allSynced() && !m.keeps() {
+		m.epoch, v.epoch = u.Identifier, u.Identifier
+	}
+	return v
+}
+
+// believes decides on a removal. The list of those who may call is replaced, never removed: without it nobody may.
+func (m *mirror) believes(u delta.Update, mt *mirrorType, name string) bool {
+	if u.Type == router.ExtensionType {
+		return false
+	}
+	return u.Identifier == m.epoch || mt.served[name] || (mt.synced && !mt.kept[name])
+}
+
+func (m *mirror) empty() bool {
+	for _, mt := range m.types {
+		if len(mt.versions) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *mirror) allSynced() bool {
+	for _, mt := range m.types {
+		if !mt.synced {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *mirror) keeps() bool {
+	for _, mt := range m.types {
+		if len(mt.kept) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// stale says that something is served only because the hub is not believed.
+func (m *mirror) stale() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.keeps()
+}
+
+func (m *mirror) disconnected() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.connected {
+		m.connected, m.lastSeen = false, time.Now()
+	}
+}
+
+// age of the view in seconds: 0 while the hub is connected, -1 if it never was.
+func (m *mirror) age() float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.connected:
+		return 0
+	case m.lastSeen.IsZero():
+		return -1
+	default:
+		return time.Since(m.lastSeen).Seconds()
+	}
+}

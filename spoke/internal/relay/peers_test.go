@@ -1,0 +1,346 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	"github.com/isthmus-dev/isthmus/internal/delta"
+	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/spoke/internal/router"
+)
+
+// hub is a real delta server over mTLS; the test writes its tables.
+type hub struct {
+	t      *testing.T
+	addr   string
+	epoch  string
+	tables map[string]*delta.Table
+	server *grpc.Server
+	src    *identity.Source
+}
+
+func startHub(t *testing.T, ca *authority) *hub {
+	t.Helper()
+	h := &hub{t: t, addr: "127.0.0.1:0", epoch: "epoch-1", src: identity.NewSource()}
+	if err := h.src.Set(ca.issue(identity.HubURI("fleet"), identity.HubDNSName("fleet"))); err != nil {
+		t.Fatal(err)
+	}
+	h.empty()
+	h.start()
+	t.Cleanup(func() { h.server.Stop() })
+	return h
+}
+
+// empty is a hub that lost everything.
+func (h *hub) empty() {
+	h.tables = map[string]*delta.Table{}
+	for typeURL := range mirrored {
+		h.tables[typeURL] = delta.NewTable(typeURL)
+	}
+}
+
+func (h *hub) start() {
+	h.t.Helper()
+	l, err := net.Listen("tcp", h.addr)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.addr = l.Addr().String()
+	v := &delta.View{}
+	for _, t := range order {
+		if h.tables[t] != nil {
+			v.Tables = append(v.Tables, h.tables[t])
+		}
+	}
+	s := delta.NewServer(delta.Options{Identifier: h.epoch, View: func(ctx context.Context, _ *corev3.Node) (*delta.View, func(), error) {
+		if _, err := identity.PeerID(ctx); err != nil {
+			return nil, nil, status.Error(codes.Unauthenticated, err.Error())
+		}
+		return v, nil, nil
+	}})
+	h.server = grpc.NewServer(grpc.Creds(credentials.NewTLS(identity.ServerTLS(h.src))))
+	s.Register(h.server)
+	go func() { _ = h.server.Serve(l) }()
+}
+
+func (h *hub) put(typeURL string, rs ...delta.Resource) { h.tables[typeURL].Apply(rs, nil) }
+
+// fleet is two sites, each with a relay and an Envoy, and a hub.
+type fleet struct {
+	ca     *authority
+	hub    *hub
+	eu, us *site
+}
+
+func newFleet(t *testing.T) *fleet {
+	t.Helper()
+	f := &fleet{ca: newAuthority(t), eu: newSite(t, "eu"), us: newSite(t, "us")}
+	f.hub = startHub(t, f.ca)
+	for _, s := range []*site{f.eu, f.us} {
+		s.hub = f.hub.addr
+		if err := s.identity.Set(f.ca.spoke(spokeID(s.name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f
+}
+
+// serve has the hub place an agent of a namespace on sites, in that order.
+func (f *fleet) serve(t *testing.T, ns, cluster string, agents []string, places ...*site) {
+	t.Helper()
+	f.hub.put(router.ClusterType, hubCluster(t, cluster))
+	f.hub.put(router.AssignmentType, hubAssignment(t, cluster, places...))
+	table := map[string]string{}
+	for _, a := range agents {
+		table[a] = cluster
+	}
+	f.hub.put(router.ScopeType, hubTable(t, ns, table))
+}
+
+// answeredBy waits until a GET at a site's edge is answered by a pod, through the router of a spoke.
+func answeredBy(t *testing.T, s *site, path, pod, spoke string) seenRequest {
+	t.Helper()
+	var seen seenRequest
+	eventually(t, fmt.Sprintf("%s at %s is answered by %s in %s", path, s.name, pod, spoke), func() error {
+		a, err := get(s.client, s.edge()+path)
+		if err != nil {
+			return err
+		}
+		seen = seenRequest{}
+		if err := json.Unmarshal([]byte(a.body), &seen); err != nil || seen.Pod != pod || a.header.Get(router.ServedByHeader) != spoke {
+			return fmt.Errorf("%v", a)
+		}
+		return nil
+	})
+	return seen
+}
+
+func TestFleet(t *testing.T) {
+	f := newFleet(t)
+	f.hub.put(router.ExtensionType, hubAuthz(t, "eu", "us"))
+	f.serve(t, "ns", "spoke/us", []string{"far"}, f.us)
+	f.serve(t, "both", "set/both", []string{"a"}, f.eu, f.us)
+	far, here, there := startPod(t, "far"), startPod(t, "here"), startPod(t, "there")
+	f.eu.startRelay()
+	f.us.startRelay()
+	f.eu.relay.SetLocal([]resource{agent("both", "a", here)})
+	f.us.relay.SetLocal([]resource{agent("ns", "far", far), agent("both", "a", there)})
+	stopEU := f.eu.startEnvoy()
+	f.us.startEnvoy()
+	f.eu.waitReady()
+	f.us.waitReady()
+
+	t.Run("a remote place over mTLS", func(t *testing.T) {
+		seen := answeredBy(t, f.eu, "/ns/agent/far/x?y=1", "far", "us")
+		if seen.Path != "/x?y=1" {
+			t.Errorf("the pod saw %q", seen.Path)
+		}
+		if got, want := seen.Header.Get("x-forwarded-client-cert"), "URI="+spokeID("eu").URI(); !strings.Contains(got, want) {
+			t.Errorf("client certificate %q, want %q", got, want)
+		}
+	})
+	t.Run("streams to a remote place", func(t *testing.T) {
+		far := *f.eu
+		far.agent = "/ns/agent/far"
+		testStreams(t, &far)
+	})
+	t.Run("home first", func(t *testing.T) {
+		answeredBy(t, f.eu, "/both/agent/a", "here", "eu")
+		answeredBy(t, f.us, "/both/agent/a", "there", "us")
+	})
+	t.Run("a pod goes", func(t *testing.T) { testFailover(t, f, here, there) })
+	t.Run("a pod of another cluster goes", func(t *testing.T) {
+		f.us.relay.SetLocal([]resource{agent("ns", "far"), agent("both", "a", there)})
+		eventually(t, "the only place says so", func() error {
+			a, err := get(f.eu.client, f.eu.edge()+"/ns/agent/far")
+			if err != nil {
+				return err
+			}
+			if m := a.header.Get(router.MissHeader); m != "" {
+				return fmt.Errorf("the miss header reached a client: %q", m)
+			}
+			return a.isProblem(503, "no-ready-endpoint")
+		})
+		f.us.relay.SetLocal([]resource{agent("ns", "far", far), agent("both", "a", there)})
+		answeredBy(t, f.eu, "/ns/agent/far", "far", "us")
+	})
+	t.Run("propagation is measured", func(t *testing.T) { testPropagation(t, f, here) })
+	t.Run("the hub dies, relay and Envoy restart from the disk", func(t *testing.T) { testRestart(t, f, stopEU, here) })
+	far2, fresh := startPod(t, "far2"), startPod(t, "fresh")
+	t.Run("an empty hub withdraws nothing", func(t *testing.T) { testEmptyHub(t, f, far2, fresh) })
+	t.Run("a spoke is removed", func(t *testing.T) { testRevoked(t, f) })
+}
+
+// testFailover takes the pods at home away while requests come; none may fail, and no POST may run twice.
+func testFailover(t *testing.T, f *fleet, here, there *pod) {
+	stop, failed, wg := make(chan struct{}), []string{}, sync.WaitGroup{}
+	sent := 0
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			sent++
+			resp, err := f.eu.client.Post(fmt.Sprintf("%s/both/agent/a/n%d", f.eu.edge(), sent), "text/plain", bytes.NewReader([]byte("x")))
+			if err != nil {
+				failed = append(failed, err.Error())
+				continue
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != 200 {
+				failed = append(failed, resp.Status)
+			}
+		}
+	})
+	answeredBy(t, f.eu, "/both/agent/a", "here", "eu")
+	f.eu.relay.SetLocal([]resource{agent("both", "a")}) // the EndpointSlice is empty before the hub has heard
+	answeredBy(t, f.eu, "/both/agent/a", "there", "us")
+	f.eu.relay.SetLocal([]resource{agent("both", "a", here)})
+	answeredBy(t, f.eu, "/both/agent/a", "here", "eu")
+	close(stop)
+	wg.Wait()
+	if len(failed) > 0 {
+		t.Errorf("%d of %d requests failed: %.5v", len(failed), sent, failed)
+	}
+	for i := range sent {
+		if n := here.count(fmt.Sprintf("POST /n%d", i+1)) + there.count(fmt.Sprintf("POST /n%d", i+1)); n != 1 {
+			t.Errorf("POST %d was executed %d times", i+1, n)
+		}
+	}
+}
+
+// testPropagation: a new agent is served at home first, then placed here by the hub; the way is observed once.
+func testPropagation(t *testing.T, f *fleet, p *pod) {
+	f.eu.relay.SetLocal([]resource{agent("both", "a", p), agent("young", "y", p)})
+	answeredBy(t, f.eu, "/young/agent/y", "here", "eu")
+	f.serve(t, "young", "spoke/eu", []string{"y"}, f.eu)
+	eventually(t, "one observation", func() error {
+		if n := f.eu.metric(t, "isthmus_relay_propagation_seconds"); n < 1 {
+			return fmt.Errorf("%v", n)
+		}
+		return nil
+	})
+	answeredBy(t, f.us, "/young/agent/y", "here", "eu")
+}
+
+func testRestart(t *testing.T, f *fleet, stopEnvoy func(), here *pod) {
+	eventually(t, "the disk has it all", func() error {
+		if n := f.eu.metric(t, "isthmus_relay_disk_records_written_total"); n < 10 {
+			return fmt.Errorf("%v records", n)
+		}
+		return nil
+	})
+	f.hub.server.Stop()
+	f.eu.stop()
+	answeredBy(t, f.eu, "/ns/agent/far", "far", "us") // Envoy alone
+	stopEnvoy()
+	f.eu.startRelay()
+	f.eu.relay.SetLocal([]resource{agent("both", "a", here), agent("young", "y", here), agent("born", "later", here)})
+	f.eu.startEnvoy()
+	f.eu.waitReady()
+	if l := f.eu.log.String(); !strings.Contains(l, "starts from its disk") || strings.Contains(l, "neither hub nor disk") {
+		t.Errorf("log:\n%s", l)
+	}
+	if a, err := get(f.eu.client, f.eu.edge()+"/ns/agent/far"); err != nil || a.status != 200 {
+		t.Errorf("ready, but the first request to another cluster: %v %v", a, err)
+	}
+	answeredBy(t, f.eu, "/born/agent/later", "here", "eu")
+}
+
+// testEmptyHub: the hub comes back with nothing, as another hub (another epoch).
+func testEmptyHub(t *testing.T, f *fleet, far2, fresh *pod) {
+	f.hub.empty()
+	f.hub.epoch = "epoch-2"
+	f.hub.put(router.ExtensionType, hubAuthz(t, "eu", "us"))
+	f.serve(t, "new", "spoke/us", []string{"far"}, f.us)
+	f.us.relay.SetLocal([]resource{agent("ns", "far", far2), agent("new", "far", fresh)})
+	f.hub.start()
+	answeredBy(t, f.eu, "/new/agent/far", "fresh", "us")
+	answeredBy(t, f.eu, "/ns/agent/far", "far2", "us")
+	eventually(t, "the relay says that it is stale", func() error {
+		if f.eu.metric(t, "isthmus_relay_stale") != 1 {
+			return fmt.Errorf("it does not")
+		}
+		return nil
+	})
+	// What the new hub served it may withdraw.
+	f.hub.tables[router.ScopeType].Apply(nil, []string{"ns/new"})
+	eventually(t, "an explicit removal counts", func() error {
+		a, err := get(f.eu.client, f.eu.edge()+"/new/agent/far")
+		if err != nil {
+			return err
+		}
+		return a.isProblem(404, "unknown-namespace")
+	})
+}
+
+// testRevoked removes eu from the list: its next request to us is refused on the connection that it has.
+func testRevoked(t *testing.T, f *fleet) {
+	answeredBy(t, f.eu, "/ns/agent/far", "far2", "us")
+	f.hub.put(router.ExtensionType, hubAuthz(t, "us"))
+	eventually(t, "us refuses eu", func() error {
+		a, err := get(f.eu.client, f.eu.edge()+"/ns/agent/far")
+		if err != nil {
+			return err
+		}
+		return a.isProblem(403, "forbidden")
+	})
+	eventually(t, "the probe of eu finds us unreachable", func() error {
+		if got := f.eu.relay.Unreachable(); len(got) != 1 || got[0] != "us" {
+			return fmt.Errorf("%v", got)
+		}
+		return nil
+	})
+}
+
+// metric is a gauge's or a counter's value, or a histogram's count.
+func (s *site) metric(t *testing.T, name string) float64 {
+	t.Helper()
+	fs, err := s.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range fs {
+		if f.GetName() == name {
+			m := f.GetMetric()[0]
+			return m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return 0
+}
+
+// TestBadDisk starts a relay on a file that is rubbish: it says so and works.
+func TestBadDisk(t *testing.T) {
+	s := newSite(t, "eu")
+	if err := os.MkdirAll(filepath.Join(s.dir, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "data", "relay.db"), bytes.Repeat([]byte("x"), 100_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.startRelay()
+	p := startPod(t, "a")
+	s.relay.SetLocal([]resource{agent("ns", "a", p)})
+	s.startEnvoy()
+	s.waitReady()
+	answeredBy(t, s, "/ns/agent/a", "a", "eu")
+	if !strings.Contains(s.log.String(), "moved aside") {
+		t.Error("nothing is said of the bad file")
+	}
+}

@@ -1,0 +1,139 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/isthmus-dev/isthmus/internal/delta"
+	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/spoke/internal/router"
+)
+
+// server serves Envoy: all tables on one ADS stream, and the secrets on SDS streams. These are two servers on one socket, so
+// that readiness counts from an ADS stream alone.
+func (r *Relay) server() *grpc.Server {
+	view := &delta.View{}
+	for _, t := range order {
+		view.Tables = append(view.Tables, r.core.tables[t])
+	}
+	serve := func(v *delta.View, o delta.Observer) *delta.Server {
+		return delta.NewServer(delta.Options{Observe: o,
+			View: func(context.Context, *corev3.Node) (*delta.View, func(), error) { return v, nil, nil }})
+	}
+	g := grpc.NewServer(grpc.MaxRecvMsgSize(delta.MaxMessageBytes))
+	serve(view, delta.Observers(delta.Metrics(r.cfg.Registry, "isthmus_relay"), r.observer())).
+		Register(only{g, discoveryv3.AggregatedDiscoveryService_ServiceDesc.ServiceName})
+	serve(&delta.View{Tables: []*delta.Table{r.secrets}}, delta.Observer{}).
+		Register(only{g, secretv3.SecretDiscoveryService_ServiceDesc.ServiceName})
+	return g
+}
+
+// only registers one service of those that a server offers.
+type only struct {
+	grpc.ServiceRegistrar
+	service string
+}
+
+func (o only) RegisterService(d *grpc.ServiceDesc, impl any) {
+	if d.ServiceName == o.service {
+		o.ServiceRegistrar.RegisterService(d, impl)
+	}
+}
+
+// observer follows what Envoy acknowledges.
+func (r *Relay) observer() delta.Observer {
+	return delta.Observer{
+		Acked: func(s delta.Stream, typeURL, name, version string) {
+			r.ready.Settled(s.ID, typeURL, name, version)
+			r.core.waiting.acked(delta.Ref{Type: typeURL, Name: name}, version, time.Now())
+		},
+		Nacked: func(s delta.Stream, typeURL string, names []string, detail string) {
+			r.cfg.Log.Error("Envoy refused a response; its resources are sent alone", "type", typeURL, "resources", len(names), "detail", detail)
+		},
+		Quarantined: func(s delta.Stream, typeURL, name, version, detail string) {
+			r.cfg.Log.Error("Envoy refused a resource; this version of it is not sent again", "type", typeURL, "name", name, "detail", detail)
+			r.ready.Settled(s.ID, typeURL, name, version)
+		},
+		Opened: func(s delta.Stream) { r.ready.Opened(s.ID) },
+		Closed: func(s delta.Stream, _ error) { r.ready.Closed(s.ID) },
+		Synced: func(s delta.Stream, typeURL string) { r.ready.Synced(s.ID, typeURL) },
+	}
+}
+
+// followHub follows the hub from the moment that this spoke has a certificate.
+func (r *Relay) followHub(ctx context.Context) error {
+	if !r.waitForLeaf(ctx) {
+		return nil
+	}
+	conn, err := grpc.NewClient(r.cfg.HubAddress,
+		grpc.WithTransportCredentials(credentials.NewTLS(identity.ClientTLS(r.cfg.Identity, r.cfg.Fleet))),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
+	if err != nil {
+		return fmt.Errorf("hub address %q: %w", r.cfg.HubAddress, err)
+	}
+	defer func() { _ = conn.Close() }()
+	client := delta.NewClient(conn, delta.ClientOptions{
+		Node:  &corev3.Node{Id: r.cfg.Spoke, Cluster: "relay"},
+		Types: []string{router.ClusterType, router.AssignmentType, router.ExtensionType, router.ScopeType},
+		Held:  r.mirror.held,
+		Apply: r.apply,
+		Connected: func() {
+			r.metrics.hubConnected.Set(1)
+			r.cfg.Log.Info("the hub answers", "hub", r.cfg.HubAddress)
+		},
+		Disconnected: func(err error) {
+			r.metrics.hubConnected.Set(0)
+			r.mirror.disconnected()
+			if ctx.Err() == nil {
+				r.cfg.Log.Warn("no stream to the hub; what it served last stays in force", "hub", r.cfg.HubAddress, "error", err)
+			}
+		},
+	})
+	if err := client.Run(ctx); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+func (r *Relay) waitForLeaf(ctx context.Context) bool {
+	for {
+		next := r.cfg.Identity.Changed()
+		if _, ok := r.cfg.Identity.Leaf(); ok {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-next:
+		}
+	}
+}
+
+// apply takes one response of the hub: served first, written behind.
+func (r *Relay) apply(_ context.Context, u delta.Update) error {
+	if mirrored[u.Type] == nil {
+		return fmt.Errorf("type %s was not asked for", u.Type)
+	}
+	v := r.mirror.take(u)
+	if len(v.kept) > 0 {
+		r.cfg.Log.Error("the hub is of another epoch and withdraws what it never served; it is kept", "type", u.Type, "resources", len(v.kept), "epoch", u.Identifier)
+	}
+	r.metrics.stale.Set(map[bool]float64{true: 1}[r.mirror.stale()])
+	r.core.Mirror(u.Type, u.Upsert, v.remove)
+	if r.store != nil {
+		r.store.Put(u.Type, u.Upsert, v.remove)
+		r.store.SetOwner("", v.epoch)
+	}
+	if v.synced {
+		r.core.After(func() { r.ready.Source("hub", false) })
+	}
+	return nil
+}
