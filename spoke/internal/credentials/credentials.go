@@ -1,0 +1,146 @@
+package credentials
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/spoke/internal/mirror"
+)
+
+// ErrNone says that the spoke has not enrolled yet: there is no Secret, or an empty one.
+var ErrNone = errors.New("not enrolled yet: Secret " + identity.SecretName + " holds no credentials")
+
+// ToSecret is the Secret that holds c.
+func ToSecret(c identity.Credentials, namespace string) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: identity.SecretName, Namespace: namespace},
+		Type:       corev1.SecretTypeOpaque,
+		Data:       c.SecretData(),
+	}
+}
+
+// FromSecret reads what ToSecret wrote. Other errors than ErrNone name each key that is missing or wrong.
+func FromSecret(s *corev1.Secret) (identity.Credentials, error) {
+	if len(s.Data) == 0 {
+		return identity.Credentials{}, ErrNone
+	}
+	return identity.ParseSecretData(s.Data)
+}
+
+// Load reads the Secret once. ErrNone when there is none yet.
+func Load(ctx context.Context, client kubernetes.Interface, namespace string) (identity.Credentials, error) {
+	s, err := client.CoreV1().Secrets(namespace).Get(ctx, identity.SecretName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return identity.Credentials{}, ErrNone
+	}
+	if err != nil {
+		return identity.Credentials{}, err
+	}
+	return FromSecret(s)
+}
+
+// Save creates the Secret, or replaces its data and leaves labels and annotations. With dryRun it only finds out whether
+// it could.
+func Save(ctx context.Context, client kubernetes.Interface, namespace string, c identity.Credentials, dryRun bool) error {
+	var create metav1.CreateOptions
+	var update metav1.UpdateOptions
+	if dryRun {
+		create.DryRun, update.DryRun = []string{metav1.DryRunAll}, []string{metav1.DryRunAll}
+	}
+	secrets := client.CoreV1().Secrets(namespace)
+	old, err := secrets.Get(ctx, identity.SecretName, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		_, err = secrets.Create(ctx, ToSecret(c, namespace), create)
+	case err == nil:
+		old.Data = c.SecretData()
+		_, err = secrets.Update(ctx, old, update)
+	}
+	if err != nil {
+		return fmt.Errorf("write Secret %s/%s: %w", namespace, identity.SecretName, err)
+	}
+	return nil
+}
+
+// Observer is told what Follow sees. Its functions are called from one goroutine and must be quick; each is optional.
+type Observer struct {
+	// Changed is given the credentials that src holds from now on.
+	Changed func(identity.Credentials)
+	// Failed is given what could not be read: the Secret's content (src keeps what it has), or the API server's error.
+	Failed func(error)
+}
+
+// Follow keeps src at what Secret isthmus-identity in the namespace says, until ctx ends. A Secret that is deleted,
+// empty or broken changes nothing: credentials that worked keep working. It returns an error only when it cannot start.
+func Follow(ctx context.Context, client kubernetes.Interface, namespace string, src *identity.Source, observers ...Observer) error {
+	if namespace == "" {
+		return errors.New("follow credentials: the namespace is empty")
+	}
+	mirror.Mirror[parsed]{
+		Name: "identity",
+		Source: mirror.ListWatch(client, mirror.Named(identity.SecretName),
+			client.CoreV1().Secrets(namespace).List, client.CoreV1().Secrets(namespace).Watch),
+		Example: &corev1.Secret{},
+		Convert: func(o runtime.Object) parsed {
+			c, err := FromSecret(o.(*corev1.Secret))
+			return parsed{c, err}
+		},
+		Sink:   &follower{src, observers},
+		Failed: func(err error) { (&follower{src, observers}).failed(err) },
+	}.Run(ctx)
+	return nil
+}
+
+type parsed struct {
+	identity.Credentials
+	err error
+}
+
+type follower struct {
+	src       *identity.Source
+	observers []Observer
+}
+
+func (f *follower) Put(_ types.NamespacedName, p parsed) {
+	err := p.err
+	if err == nil {
+		err = f.src.Set(p.Material)
+	}
+	if errors.Is(err, ErrNone) {
+		return
+	}
+	if err != nil {
+		f.failed(err)
+		return
+	}
+	for _, o := range f.observers {
+		if o.Changed != nil {
+			o.Changed(p.Credentials)
+		}
+	}
+}
+
+func (f *follower) Delete(types.NamespacedName) {}
+
+func (f *follower) Replace(all map[types.NamespacedName]parsed) {
+	for name, p := range all {
+		f.Put(name, p)
+	}
+}
+
+func (f *follower) failed(err error) {
+	for _, o := range f.observers {
+		if o.Failed != nil {
+			o.Failed(err)
+		}
+	}
+}

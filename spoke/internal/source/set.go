@@ -1,0 +1,189 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+)
+
+// Options of a Set. Clients must not limit their rate.
+type Options struct {
+	Kubernetes kubernetes.Interface
+	Dynamic    dynamic.Interface
+	Metadata   metadata.Interface
+	Kinds      []Kind
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// OptionsFor makes the clients for a cluster.
+func OptionsFor(cfg *rest.Config) (Options, error) {
+	cfg = rest.CopyConfig(cfg)
+	cfg.QPS = -1
+	proto := rest.CopyConfig(cfg)
+	proto.ContentType = "application/vnd.kubernetes.protobuf"
+	proto.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	var o Options
+	var errs [3]error
+	o.Kubernetes, errs[0] = kubernetes.NewForConfig(proto)
+	o.Dynamic, errs[1] = dynamic.NewForConfig(cfg)
+	o.Metadata, errs[2] = metadata.NewForConfig(proto)
+	return o, errors.Join(errs[:]...)
+}
+
+// Set is the resources of this cluster. Its methods are safe for concurrent use.
+type Set struct {
+	opts    Options
+	kinds   map[v1alpha1.ResourceType]*Kind
+	index   *index
+	metrics *metrics
+
+	mu          sync.Mutex
+	subscribers []func(Key)
+	awaited     map[string]bool // what has not been read yet
+	synced      chan struct{}
+}
+
+// New makes a Set; Run fills it.
+func New(o Options) (*Set, error) {
+	s := &Set{opts: o, kinds: map[v1alpha1.ResourceType]*Kind{}, awaited: map[string]bool{}, synced: make(chan struct{})}
+	for i := range o.Kinds {
+		k := &o.Kinds[i]
+		if s.kinds[k.Type] != nil {
+			return nil, fmt.Errorf("two kinds of resources of type %s", k.Type)
+		}
+		s.kinds[k.Type] = k
+		s.awaited[k.crd()] = true
+	}
+	for _, what := range []string{awaitServices, awaitSlices, awaitNamespaces} {
+		s.awaited[what] = true
+	}
+	s.index = newIndex(s.kinds)
+	var err error
+	s.metrics, err = newMetrics(o.Registerer, s)
+	return s, err
+}
+
+// Subscribe calls f with each key whose resource or endpoints may have changed, from the goroutine that read the event:
+// f must be quick, and may be called from several goroutines at once. Call it before Run.
+func (s *Set) Subscribe(f func(Key)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.subscribers = append(s.subscribers, f)
+}
+
+// Synced is closed when everything that exists at the start has been read. A CRD that is absent holds nothing up; one that
+// exists but cannot be read does, since what it declares would look deleted.
+func (s *Set) Synced() <-chan struct{} { return s.synced }
+
+// Awaited names what has not been read yet, sorted.
+func (s *Set) Awaited() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.awaited))
+}
+
+// Get returns a resource that is exported.
+func (s *Set) Get(key Key) (Resource, bool) {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	r, ok, _ := s.index.get(key)
+	return r, ok
+}
+
+// Problem says what keeps the resource of an object at home; nil when nothing is wrong with it.
+func (s *Set) Problem(key Key) error {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	_, _, err := s.index.get(key)
+	return err
+}
+
+// InNamespace returns the exported resources of a namespace, sorted by key.
+func (s *Set) InNamespace(namespace string) []Resource {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	out := make([]Resource, 0, len(s.index.declared[namespace]))
+	for key := range s.index.declared[namespace] {
+		if r, ok, _ := s.index.get(key); ok {
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, func(a, b Resource) int { return a.Key().Compare(b.Key()) })
+	return out
+}
+
+// Namespaces with objects that declare resources, sorted; some may export none.
+func (s *Set) Namespaces() []string {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	return slices.Sorted(maps.Keys(s.index.declared))
+}
+
+// All returns every exported resource, sorted by key.
+func (s *Set) All() []Resource {
+	var out []Resource
+	for _, ns := range s.Namespaces() {
+		out = append(out, s.InNamespace(ns)...)
+	}
+	return out
+}
+
+// Endpoints of a resource that are ready or at least serving, sorted by address.
+func (s *Set) Endpoints(r Resource) []Endpoint {
+	s.index.mu.RLock()
+	defer s.index.mu.RUnlock()
+	return s.index.endpoints(r)
+}
+
+// arrived notes that something has been read for the first time.
+func (s *Set) arrived(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.awaited[what] {
+		return
+	}
+	delete(s.awaited, what)
+	if len(s.awaited) == 0 {
+		close(s.synced)
+	}
+}
+
+func (s *Set) tell(keys []Key) {
+	if len(keys) == 0 {
+		return
+	}
+	s.mu.Lock()
+	subscribers := s.subscribers
+	s.mu.Unlock()
+	for _, k := range keys {
+		for _, f := range subscribers {
+			f(k)
+		}
+	}
+}
+
+// Run follows the cluster until ctx ends.
+func (s *Set) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { s.services().Run(ctx) })
+	wg.Go(func() { s.endpointSlices().Run(ctx) })
+	wg.Go(func() { s.namespaces().Run(ctx) })
+	for _, k := range s.kinds {
+		wg.Go(func() { s.followKind(ctx, k) })
+	}
+	wg.Wait()
+	return nil
+}
