@@ -58,7 +58,9 @@ type Client struct {
 }
 
 // NewClient makes a client over a connection; Run drives it.
-func NewClient(conn grpc.ClientConnInterface, o ClientOptions) *Client { return &Client{conn: conn, opts: o} }
+func NewClient(conn grpc.ClientConnInterface, o ClientOptions) *Client {
+	return &Client{conn: conn, opts: o}
+}
 
 // Run follows the server until the context ends, and returns the context's error.
 func (c *Client) Run(ctx context.Context) error {

@@ -135,6 +135,12 @@ func (s *session) judge(t *typeState, name string) (verdict, Resource) {
 	if !ok {
 		return s.judgeGone(t, name, held), Resource{}
 	}
+	if held && !h.empty && t.isEmpty(name) {
+		// The assignment is gone and its cluster not yet: it is emptied only when nothing needs it any more.
+		if s.judgeGone(t, name, held) == wait {
+			return wait, Resource{}
+		}
+	}
 	if (held && h.version == r.Version && h.empty == t.isEmpty(name) && !t.forced[name]) || t.quarantined[name] == r.Version {
 		return skip, Resource{}
 	}
