@@ -117,4 +117,3 @@ func BenchmarkFanoutBareGRPC(b *testing.B) {
 		}
 	})
 }
-
