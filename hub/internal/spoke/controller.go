@@ -1,0 +1,164 @@
+package spoke
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
+	"github.com/isthmus-dev/isthmus/internal/identity"
+)
+
+const (
+	// Finalizer holds a Spoke until its identity is withdrawn everywhere.
+	Finalizer = "isthmus.dev/spoke"
+
+	managedByLabel = "app.kubernetes.io/managed-by"
+	managedBy      = "isthmus"
+	spokeLabel     = "isthmus.dev/spoke"
+	// objectName is the name of a spoke's ServiceAccount, Role, RoleBinding, Lease and report.
+	objectName = "spoke"
+)
+
+// reconciler keeps one Spoke as it should be.
+type reconciler struct {
+	Options
+	client client.Client
+	// direct reads past the cache, which holds only what carries our label.
+	direct client.Reader
+}
+
+// scope is one Spoke during one Reconcile, and what the phases found out.
+type scope struct {
+	spoke     *v1alpha1.Spoke
+	namespace string
+	id        identity.ID
+	now       time.Time
+
+	// conflict says why the namespace cannot be used, or "".
+	conflict string
+	join     joinState
+	known    liveness.Knowledge
+	counts   counts
+
+	// after is when to look again; zero: when something changes.
+	after time.Duration
+}
+
+// counts are the Findings of a spoke.
+type counts struct {
+	exported, conflicts, rejected int
+	stale                         bool
+}
+
+// again asks for another look in d at the latest.
+func (s *scope) again(d time.Duration) {
+	if s.after == 0 || d < s.after {
+		s.after = d
+	}
+}
+
+// Reconcile brings one Spoke up to date: fetch, phases in order, one status patch.
+func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, err error) {
+	spoke := &v1alpha1.Spoke{}
+	if err := r.client.Get(ctx, req.NamespacedName, spoke); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	s := &scope{
+		spoke:     spoke,
+		namespace: identity.SpokeNamespace(spoke.Name),
+		id:        identity.ID{Fleet: r.Fleet, Name: spoke.Name, UID8: identity.UID8(spoke.UID)},
+		now:       r.Clock.Now(),
+	}
+	if !spoke.DeletionTimestamp.IsZero() {
+		err := r.remove(ctx, s)
+		return ctrl.Result{RequeueAfter: s.after}, err
+	}
+	// Before anything else exists: what is made later must be taken away again.
+	if err := r.ensureFinalizer(ctx, spoke); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	before := spoke.DeepCopy()
+	defer func() { err = errors.Join(err, r.patchStatus(ctx, before, s)) }()
+
+	for _, phase := range []func(context.Context, *scope) error{
+		r.ensureNamespace,
+		r.ensureAccess,
+		r.ensureJoin,
+		r.observe,
+	} {
+		// A phase that fails keeps none of the others from being told: the status says what is known.
+		err = errors.Join(err, phase(ctx, s))
+	}
+	return ctrl.Result{RequeueAfter: s.after}, err
+}
+
+func (r *reconciler) ensureFinalizer(ctx context.Context, spoke *v1alpha1.Spoke) error {
+	before := spoke.DeepCopy()
+	if !controllerutil.AddFinalizer(spoke, Finalizer) {
+		return nil
+	}
+	return r.client.Patch(ctx, spoke, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+}
+
+// observe takes in what others know of the spoke.
+func (r *reconciler) observe(_ context.Context, s *scope) error {
+	s.known = r.Liveness.Get(s.spoke.Name)
+	c := &s.counts
+	c.exported, c.conflicts, c.rejected, c.stale = r.Findings.Spoke(s.spoke.Name)
+	return nil
+}
+
+// patchStatus writes the status when it changed, and an Event for each condition that did.
+func (r *reconciler) patchStatus(ctx context.Context, before *v1alpha1.Spoke, s *scope) error {
+	describe(s)
+	if equality.Semantic.DeepEqual(before.Status, s.spoke.Status) {
+		return nil
+	}
+	if err := r.client.Status().Patch(ctx, s.spoke, client.MergeFrom(before)); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	r.tell(before, s.spoke)
+	return nil
+}
+
+// setup watches Spokes, what belongs to them, and whatever changes what their status says.
+func (r *reconciler) setup(mgr manager.Manager) error {
+	changes := make(chan event.GenericEvent)
+	if err := mgr.Add(&changePump{reader: mgr.GetClient(), liveness: r.Liveness, findings: r.Findings, out: changes}); err != nil {
+		return err
+	}
+	byLabel := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		if name := o.GetLabels()[spokeLabel]; name != "" {
+			return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name}}}
+		}
+		return nil
+	})
+	return builder.ControllerManagedBy(mgr).
+		Named("spoke").
+		WithOptions(controllerOptions(r.Options)).
+		// Status is only ours to write: its changes are no news. A deletion raises the generation.
+		For(&v1alpha1.Spoke{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&corev1.Namespace{}, byLabel).
+		Watches(&corev1.ServiceAccount{}, byLabel).
+		Watches(&corev1.Secret{}, byLabel).
+		Watches(&rbacv1.Role{}, byLabel).
+		Watches(&rbacv1.RoleBinding{}, byLabel).
+		WatchesRawSource(source.Channel(changes, &handler.EnqueueRequestForObject{})).
+		Complete(r)
+}

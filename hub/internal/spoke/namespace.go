@@ -1,0 +1,66 @@
+package spoke
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	hubidentity "github.com/isthmus-dev/isthmus/hub/internal/identity"
+)
+
+// conflictRetry is how often a namespace that is not ours is looked at: the cache does not hold it.
+const conflictRetry = 10 * time.Second
+
+// ensureNamespace makes the spoke's namespace. One that exists is taken only when it was made for this very Spoke.
+func (r *reconciler) ensureNamespace(ctx context.Context, s *scope) error {
+	var ns corev1.Namespace
+	err := r.client.Get(ctx, client.ObjectKey{Name: s.namespace}, &ns)
+	if apierrors.IsNotFound(err) {
+		ns = corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+			Name:        s.namespace,
+			Labels:      s.labels(),
+			Annotations: map[string]string{hubidentity.SpokeUIDAnnotation: string(s.spoke.UID)},
+		}}
+		if err = r.client.Create(ctx, &ns); apierrors.IsAlreadyExists(err) {
+			err = r.direct.Get(ctx, client.ObjectKey{Name: s.namespace}, &ns)
+		}
+	}
+	switch {
+	case err != nil:
+		s.conflict = "the namespace cannot be read or made"
+		return fmt.Errorf("namespace %s: %w", s.namespace, err)
+	case ns.Annotations[hubidentity.SpokeUIDAnnotation] != string(s.spoke.UID):
+		s.conflict = fmt.Sprintf("namespace %s exists and was not made for this Spoke: remove it, or choose another name", s.namespace)
+		s.again(conflictRetry)
+		return nil
+	case !ns.DeletionTimestamp.IsZero():
+		s.conflict = fmt.Sprintf("namespace %s is being deleted; it is made again when it is gone", s.namespace)
+		s.again(conflictRetry)
+		return nil
+	}
+	if ns.Labels[managedByLabel] == managedBy && ns.Labels[spokeLabel] == s.spoke.Name {
+		return nil
+	}
+	before := ns.DeepCopy()
+	if ns.Labels == nil {
+		ns.Labels = map[string]string{}
+	}
+	for k, v := range s.labels() {
+		ns.Labels[k] = v
+	}
+	return r.client.Patch(ctx, &ns, client.MergeFrom(before))
+}
+
+// labels are on everything that belongs to the spoke: the cache and the watches go by them.
+func (s *scope) labels() map[string]string {
+	return map[string]string{managedByLabel: managedBy, spokeLabel: s.spoke.Name}
+}
+
+func (s *scope) meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: s.namespace, Name: name, Labels: s.labels()}
+}

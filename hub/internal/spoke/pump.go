@@ -1,0 +1,84 @@
+package spoke
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
+)
+
+// pumpInterval is the shortest time between two rounds: a fleet that boots changes something every millisecond.
+const pumpInterval = 100 * time.Millisecond
+
+// changePump has those Spokes reconciled of which Liveness or Findings say something else than before.
+type changePump struct {
+	reader   client.Reader
+	liveness Liveness
+	findings Findings
+	out      chan<- event.GenericEvent
+}
+
+// seen is what the pump compares.
+type seen struct {
+	known  liveness.Knowledge
+	counts counts
+}
+
+// Start runs until ctx ends.
+func (p *changePump) Start(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-p.liveness.Synced():
+	}
+	last := map[string]seen{}
+	for {
+		live, found := p.liveness.Changed(), p.findings.Changes()
+		next, err := p.round(ctx, last)
+		if err != nil {
+			return err
+		}
+		last = next
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-live:
+		case <-found:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pumpInterval):
+		}
+	}
+}
+
+func (p *changePump) round(ctx context.Context, last map[string]seen) (map[string]seen, error) {
+	var spokes v1alpha1.SpokeList
+	if err := p.reader.List(ctx, &spokes); err != nil {
+		return nil, fmt.Errorf("list Spokes: %w", err)
+	}
+	next := make(map[string]seen, len(spokes.Items))
+	for i := range spokes.Items {
+		spoke := &spokes.Items[i]
+		now := seen{known: p.liveness.Get(spoke.Name)}
+		c := &now.counts
+		c.exported, c.conflicts, c.rejected, c.stale = p.findings.Spoke(spoke.Name)
+		next[spoke.Name] = now
+		if old, ok := last[spoke.Name]; ok && reflect.DeepEqual(old, now) {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return next, nil
+		case p.out <- event.GenericEvent{Object: spoke}:
+		}
+	}
+	return next, nil
+}

@@ -1,0 +1,109 @@
+package spoke
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
+	"github.com/isthmus-dev/isthmus/internal/identity"
+)
+
+// Liveness is what the controller reads of Leases and reports; *liveness.Observer is it.
+type Liveness interface {
+	Get(spoke string) liveness.Knowledge
+	Changed() <-chan struct{}
+	Synced() <-chan struct{}
+}
+
+// Options of the controllers. All but the last group are required.
+type Options struct {
+	// Fleet is the trust domain.
+	Fleet string
+	// HubAddress is the hub's gRPC port as spokes reach it, host:port; APIServer and APICA its API server likewise.
+	HubAddress string
+	APIServer  string
+	APICA      []byte
+	// Bundle is the current trust bundle, PEM.
+	Bundle     func() []byte
+	Liveness   Liveness
+	Findings   Findings
+	Withdrawer Withdrawer
+
+	// WithdrawTimeout bounds how long a deletion waits for acknowledgements; 10 s when zero.
+	WithdrawTimeout time.Duration
+	// Workers is how many Spokes are reconciled at once; 8 when zero. A deletion holds one while it waits.
+	Workers int
+	Clock   clock.Clock
+	// Recorder is the manager's when nil.
+	Recorder events.EventRecorder
+	// SkipNameValidation lets tests run several managers in one process.
+	SkipNameValidation bool
+}
+
+func (o *Options) complete(mgr manager.Manager) error {
+	if err := identity.ValidateFleet(o.Fleet); err != nil {
+		return err
+	}
+	if o.HubAddress == "" || o.APIServer == "" || o.Bundle == nil || o.Liveness == nil || o.Findings == nil || o.Withdrawer == nil {
+		return errors.New("spoke: HubAddress, APIServer, Bundle, Liveness, Findings and Withdrawer are required")
+	}
+	if o.WithdrawTimeout == 0 {
+		o.WithdrawTimeout = 10 * time.Second
+	}
+	if o.Workers == 0 {
+		o.Workers = 8
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if o.Recorder == nil {
+		o.Recorder = mgr.GetEventRecorder("isthmus-hub")
+	}
+	return nil
+}
+
+// Setup adds the controllers of Spokes and of slices' status to the manager; they run on the leader.
+func Setup(mgr manager.Manager, o Options) error {
+	if err := o.complete(mgr); err != nil {
+		return err
+	}
+	r := &reconciler{Options: o, client: mgr.GetClient(), direct: mgr.GetAPIReader()}
+	if err := r.setup(mgr); err != nil {
+		return fmt.Errorf("spoke controller: %w", err)
+	}
+	w := &sliceStatusWriter{client: mgr.GetClient(), findings: o.Findings, recorder: o.Recorder}
+	if err := w.setup(mgr, controllerOptions(o)); err != nil {
+		return fmt.Errorf("slice status writer: %w", err)
+	}
+	return nil
+}
+
+func controllerOptions(o Options) controller.Options {
+	return controller.Options{MaxConcurrentReconciles: o.Workers, SkipNameValidation: &o.SkipNameValidation}
+}
+
+// CacheByObject narrows the manager's cache to what the hub made itself, and to the Leases of spokes.
+func CacheByObject() map[client.Object]cache.ByObject {
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{managedByLabel: managedBy})}
+	return map[client.Object]cache.ByObject{
+		&corev1.Namespace{}:      ours,
+		&corev1.Secret{}:         ours,
+		&corev1.ServiceAccount{}: ours,
+		&rbacv1.Role{}:           ours,
+		&rbacv1.RoleBinding{}:    ours,
+		&coordinationv1.Lease{}:  {Field: fields.OneTermEqualSelector("metadata.name", objectName)},
+	}
+}

@@ -1,0 +1,156 @@
+package spoke
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
+)
+
+// maxMessage bounds a condition's message, in bytes.
+const maxMessage = 4096
+
+// describe writes the status from what the phases found out.
+func describe(s *scope) {
+	st := &s.spoke.Status
+	if s.conflict == "" {
+		st.Namespace = s.namespace
+	} else {
+		st.Namespace = ""
+	}
+	st.Identity = s.id.URI()
+	st.Routers = s.known.Accepted
+	if s.known.Reported {
+		st.Version = s.known.Version
+	}
+	st.Exported = ptr.To(int32(s.counts.exported))
+	for _, c := range []metav1.Condition{
+		joined(s), available(s), routerReady(s), conflicted(s), stale(s),
+	} {
+		c.ObservedGeneration = s.spoke.Generation
+		c.LastTransitionTime = metav1.NewTime(s.now)
+		if len(c.Message) > maxMessage {
+			c.Message = c.Message[:maxMessage-3] + "..."
+		}
+		meta.SetStatusCondition(&st.Conditions, c)
+	}
+}
+
+func joined(s *scope) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.SpokeJoined, Status: metav1.ConditionFalse}
+	switch {
+	case s.conflict != "":
+		c.Reason, c.Message = v1alpha1.ReasonNamespaceConflict, s.conflict
+	case s.join.enrolled:
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonEnrolled, "the spoke holds an identity"
+	case s.join.failed && !s.join.expires.After(s.now):
+		c.Reason, c.Message = v1alpha1.ReasonTokenExpired, "the join token has expired and no new one could be made yet"
+	case s.join.expires.IsZero():
+		c.Reason, c.Message = v1alpha1.ReasonAwaitingEnrolment, "a join token is being made"
+	default:
+		c.Reason = v1alpha1.ReasonAwaitingEnrolment
+		c.Message = fmt.Sprintf("install the spoke chart with the values in Secret %s/join; its token is valid until %s",
+			s.namespace, s.join.expires.UTC().Format(time.RFC3339))
+	}
+	return c
+}
+
+func available(s *scope) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.SpokeAvailable, Status: metav1.ConditionUnknown}
+	switch s.known.Availability {
+	case liveness.Available:
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonLeaseRenewed, "the spoke renews its Lease"
+	case liveness.Silent:
+		c.Reason, c.Message = v1alpha1.ReasonLeaseExpired, "the spoke has stopped renewing its Lease; its places are used last"
+	default:
+		c.Reason, c.Message = v1alpha1.ReasonNeverSeen, "the spoke has not written a Lease yet"
+	}
+	return c
+}
+
+func routerReady(s *scope) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.SpokeRouterReady, Status: metav1.ConditionFalse}
+	var refused []string
+	for _, f := range s.known.Refused {
+		refused = append(refused, fmt.Sprintf("%s port %d: %s", f.Address.Host, f.Address.Port, f.Reason))
+	}
+	told := strings.Join(refused, "; ")
+	switch {
+	case len(s.known.Routers) > 0:
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonRouterReported, "other clusters can be told where the router is"
+		if told != "" {
+			c.Message += "; refused: " + told
+		}
+	case told != "":
+		c.Reason, c.Message = v1alpha1.ReasonAddressRefused, "no reported address can be used: "+told
+	default:
+		c.Reason, c.Message = v1alpha1.ReasonNoRouter, "the spoke has reported no router address: its router's Service needs a LoadBalancer or node address, or set the chart's value"
+	}
+	return c
+}
+
+func conflicted(s *scope) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.SpokeConflicted, Status: metav1.ConditionTrue}
+	const where = "the status of its AgentSlices names each"
+	switch {
+	case s.counts.rejected > 0:
+		c.Reason, c.Message = v1alpha1.ReasonEntriesRejected, fmt.Sprintf("%d entries rejected, %d in conflict; %s", s.counts.rejected, s.counts.conflicts, where)
+	case s.counts.conflicts > 0:
+		c.Reason, c.Message = v1alpha1.ReasonPropertiesConflict, fmt.Sprintf("%d resources differ from those of the same name elsewhere; %s", s.counts.conflicts, where)
+	default:
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonNoConflict, "every entry is used as it stands"
+	}
+	return c
+}
+
+func stale(s *scope) metav1.Condition {
+	if s.counts.stale {
+		return metav1.Condition{Type: v1alpha1.SpokeStale, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonIncomplete,
+			Message: "the spoke's report and its slices do not agree; what was known before is kept"}
+	}
+	return metav1.Condition{Type: v1alpha1.SpokeStale, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonComplete,
+		Message: "the spoke's report and its slices agree"}
+}
+
+// tell writes an Event for each condition whose status or reason changed. A condition's first value is news only when
+// something is wrong.
+func (r *reconciler) tell(before, after *v1alpha1.Spoke) {
+	for _, c := range after.Status.Conditions {
+		old := meta.FindStatusCondition(before.Status.Conditions, c.Type)
+		if old != nil && old.Status == c.Status && old.Reason == c.Reason {
+			continue
+		}
+		kind := corev1.EventTypeNormal
+		if isTrouble(c) {
+			kind = corev1.EventTypeWarning
+		}
+		if old == nil && kind == corev1.EventTypeNormal {
+			continue
+		}
+		r.Recorder.Eventf(after, nil, kind, c.Reason, "Observe", "%s", clip(c.Message))
+	}
+}
+
+func isTrouble(c metav1.Condition) bool {
+	switch c.Reason {
+	case v1alpha1.ReasonNamespaceConflict, v1alpha1.ReasonTokenExpired, v1alpha1.ReasonLeaseExpired, v1alpha1.ReasonAddressRefused,
+		v1alpha1.ReasonPropertiesConflict, v1alpha1.ReasonEntriesRejected, v1alpha1.ReasonIncomplete:
+		return true
+	}
+	return false
+}
+
+// clip keeps an Event's note within the API's 1 kB.
+func clip(note string) string {
+	if len(note) > 1000 {
+		return note[:1000] + "..."
+	}
+	return note
+}
