@@ -7,8 +7,10 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/codes"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -79,16 +81,7 @@ func wantEntry(t *testing.T, s *v1alpha1.AgentSlice, name string, reason v1alpha
 func TestBadAddresses(t *testing.T) {
 	f := theFleet
 	g := newGhost(t, "ghost-report")
-	report := &v1alpha1.SpokeReport{}
-	report.Namespace, report.Name = "isthmus-spoke-"+g.spoke.Name, v1alpha1.ReportName
-	report.Spec = v1alpha1.SpokeReportSpec{Spoke: g.spoke.Name, Session: "s1",
-		Slices: v1alpha1.SliceDigest{Count: ptr.To(int32(0)), Hash: "0000000000000000"}}
-	for _, host := range []string{"127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "::1", "fe80::1"} {
-		report.Spec.Routers = append(report.Spec.Routers, v1alpha1.RouterAddress{Host: host, Port: 15443})
-	}
-	if err := f.hub.client.Create(t.Context(), report); err != nil {
-		t.Fatal(err)
-	}
+	createReport(t, g.spoke.Name, "127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "::1", "fe80::1")
 	eventually(t, "RouterReady is False, AddressRefused", func(ctx context.Context) error {
 		var s v1alpha1.Spoke
 		if err := f.hub.client.Get(ctx, client.ObjectKeyFromObject(g.spoke), &s); err != nil {
@@ -120,4 +113,33 @@ func allAvailable(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+func createReport(t *testing.T, spoke string, routers ...string) {
+	t.Helper()
+	report := &v1alpha1.SpokeReport{}
+	report.Namespace, report.Name = "isthmus-spoke-"+spoke, v1alpha1.ReportName
+	report.Spec = v1alpha1.SpokeReportSpec{Spoke: spoke, Session: "s1", Slices: v1alpha1.SliceDigest{Count: ptr.To(int32(0)), Hash: "0000000000000000"}}
+	for _, host := range routers {
+		report.Spec.Routers = append(report.Spec.Routers, v1alpha1.RouterAddress{Host: host, Port: 15443})
+	}
+	if err := theFleet.hub.client.Create(t.Context(), report); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// renewLease renews a spoke's Lease once, making it first. A failure shows as the spoke's not being Available.
+func renewLease(ctx context.Context, spoke string) {
+	l := &coordinationv1.Lease{}
+	l.Namespace, l.Name = "isthmus-spoke-"+spoke, "spoke"
+	key := client.ObjectKeyFromObject(l)
+	missing := apierrors.IsNotFound(theFleet.hub.client.Get(ctx, key, l))
+	l.Spec.HolderIdentity = ptr.To(spoke)
+	l.Spec.LeaseDurationSeconds = ptr.To(int32(10))
+	l.Spec.RenewTime = ptr.To(metav1.NowMicro())
+	if missing {
+		_ = theFleet.hub.client.Create(ctx, l)
+		return
+	}
+	_ = theFleet.hub.client.Update(ctx, l)
 }
