@@ -153,13 +153,13 @@ func TestDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "moved aside", 0, true},
-		"zeroes behind the first pages":      {owner, func(t *testing.T, p string) { zero(t, p, 8192) }, "moved aside", 0, true},
-		"a flipped bit in a record": {owner, func(t *testing.T, p string) { flip(t, p, strings.Repeat("7", 400)) }, "left out", 19, false},
-		"another spoke's":           {Header{Fleet: "fleet", Spoke: "us", UID8: "ffffffff"}, func(*testing.T, string) {}, "not this spoke's", 0, true},
-		"another life of the spoke": {Header{Fleet: "fleet", Spoke: "eu", UID8: "ffffffff"}, func(*testing.T, string) {}, "0a1b2c3d", 0, true},
-		"another fleet's":           {Header{Fleet: "other", Spoke: "eu", UID8: owner.UID8}, func(*testing.T, string) {}, "not this spoke's", 0, true},
-		"another format":            {owner, func(t *testing.T, p string) { setHeader(t, p, `{"format":99,"fleet":"fleet","spoke":"eu"}`) }, "format 99", 0, true},
-		"a header that is no JSON":  {owner, func(t *testing.T, p string) { setHeader(t, p, `{`) }, "header", 0, true},
+		"zeroes behind the first pages": {owner, func(t *testing.T, p string) { zero(t, p, 8192) }, "moved aside", 0, true},
+		"a flipped bit in a record":     {owner, func(t *testing.T, p string) { flip(t, p, strings.Repeat("7", 400)) }, "left out", 19, false},
+		"another spoke's":               {Header{Fleet: "fleet", Spoke: "us", UID8: "ffffffff"}, func(*testing.T, string) {}, "not this spoke's", 0, true},
+		"another life of the spoke":     {Header{Fleet: "fleet", Spoke: "eu", UID8: "ffffffff"}, func(*testing.T, string) {}, "0a1b2c3d", 0, true},
+		"another fleet's":               {Header{Fleet: "other", Spoke: "eu", UID8: owner.UID8}, func(*testing.T, string) {}, "not this spoke's", 0, true},
+		"another format":                {owner, func(t *testing.T, p string) { setHeader(t, p, `{"format":99,"fleet":"fleet","spoke":"eu"}`) }, "format 99", 0, true},
+		"a header that is no JSON":      {owner, func(t *testing.T, p string) { setHeader(t, p, `{`) }, "header", 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

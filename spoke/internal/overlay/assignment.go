@@ -53,9 +53,9 @@ func (a *Assignment) Holds(spoke string) bool {
 }
 
 // For is the assignment as the router of the spoke self is given it: its own place is the internal listener, before all
-// others and never draining, and a router at an unreachable address is used last, or not at all while another is left.
-func (a *Assignment) For(self string, unreachable map[string]bool) (delta.Resource, error) {
-	touched := slices.ContainsFunc(a.peers, func(p Peer) bool { return p.Spoke == self || unreachable[p.Address] })
+// others and never draining, and an unreachable router is used last, or not at all while another is left.
+func (a *Assignment) For(self string, unreachable map[Peer]bool) (delta.Resource, error) {
+	touched := slices.ContainsFunc(a.peers, func(p Peer) bool { return p.Spoke == self || unreachable[p] })
 	if !touched {
 		return a.raw, nil
 	}
@@ -94,12 +94,12 @@ func removeOwn(cla *endpointv3.ClusterLoadAssignment, self string) bool {
 }
 
 // mark writes what the probe knows. Where nothing else is left an unreachable place stays usable: the probe may be wrong.
-func mark(cla *endpointv3.ClusterLoadAssignment, own bool, unreachable map[string]bool) {
+func mark(cla *endpointv3.ClusterLoadAssignment, own bool, unreachable map[Peer]bool) {
 	var bad []*endpointv3.LbEndpoint
 	other := own
 	for _, g := range cla.GetEndpoints() {
 		for _, e := range g.GetLbEndpoints() {
-			if unreachable[peerOf(e).Address] {
+			if unreachable[peerOf(e)] {
 				bad = append(bad, e)
 			} else if e.GetHealthStatus() != corev3.HealthStatus_UNHEALTHY {
 				other = true

@@ -91,9 +91,9 @@ func TestAssignment(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := hubAssignment(t, "set/x", tc.in...)
 			before := a.raw.Version
-			unreachable := map[string]bool{}
+			unreachable := map[Peer]bool{}
 			for _, s := range tc.unreachable {
-				unreachable[s+".example:15443"] = true
+				unreachable[Peer{s, s + "-00000000.fleet.isthmus", s + ".example:15443"}] = true
 			}
 			got, err := a.For("eu", unreachable)
 			if err != nil {

@@ -123,14 +123,14 @@ func (p *Prober) start(peer Peer, t *target) {
 	p.wg.Go(func() { p.watch(ctx, peer, t) })
 }
 
-// UnreachableAddresses are the addresses that missed too often.
-func (p *Prober) UnreachableAddresses() map[string]bool {
+// Unreachable are the peers that missed too often.
+func (p *Prober) Unreachable() []Peer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := map[string]bool{}
+	var out []Peer
 	for peer, t := range p.peers {
 		if t.down {
-			out[peer.Address] = true
+			out = append(out, peer)
 		}
 	}
 	return out

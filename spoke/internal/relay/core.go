@@ -59,7 +59,7 @@ type core struct {
 	scopes      map[string]*overlay.Scope // by namespace
 	assignments map[string]*overlay.Assignment
 	homes       map[string]overlay.Home // of namespaces with local resources
-	unreachable map[string]bool
+	unreachable map[overlay.Peer]bool
 	certs       bool
 	waiting     *propagation
 }
@@ -68,7 +68,7 @@ type core struct {
 type inbox struct {
 	raw         map[delta.Ref]*delta.Resource // nil: removed
 	local       *[]localtable.Resource
-	unreachable map[string]bool
+	unreachable map[overlay.Peer]bool
 	certs       *bool
 	ready       *bool
 	after       []func() // called when all before it is published
@@ -152,8 +152,10 @@ func (c *core) Mirror(typeURL string, upsert []delta.Resource, remove []string) 
 // SetLocal takes all resources of this cluster.
 func (c *core) SetLocal(rs []localtable.Resource) { c.note(func(in *inbox) { in.local = &rs }) }
 
-// SetUnreachable takes the addresses of peers that the probe cannot reach.
-func (c *core) SetUnreachable(a map[string]bool) { c.note(func(in *inbox) { in.unreachable = a }) }
+// SetUnreachable takes the peers that the probe cannot reach.
+func (c *core) SetUnreachable(a map[overlay.Peer]bool) {
+	c.note(func(in *inbox) { in.unreachable = a })
+}
 
 // SetCertificates says whether there are certificates to serve.
 func (c *core) SetCertificates(there bool) { c.note(func(in *inbox) { in.certs = &there }) }
@@ -277,9 +279,9 @@ func (c *core) takeAssignments(st *stage, in inbox) (moved map[string]bool) {
 }
 
 // markDirty adds the assignments with an address whose state changed.
-func (c *core) markDirty(dirty, unreachable map[string]bool) {
+func (c *core) markDirty(dirty map[string]bool, unreachable map[overlay.Peer]bool) {
 	for name, a := range c.assignments {
-		if slices.ContainsFunc(a.Peers(), func(p overlay.Peer) bool { return unreachable[p.Address] != c.unreachable[p.Address] }) {
+		if slices.ContainsFunc(a.Peers(), func(p overlay.Peer) bool { return unreachable[p] != c.unreachable[p] }) {
 			dirty[name] = true
 		}
 	}

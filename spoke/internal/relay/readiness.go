@@ -10,7 +10,7 @@ import (
 )
 
 // readiness decides when /-/ready answers 200: when there is a view to serve (the hub's, the disk's, or, after a while, the
-// local resources alone), and all tables that were there when Envoy's stream began, or when the view came, are acknowledged
+// local resources alone), the local resources have been read, and all tables that were there when Envoy's stream began, or when the view came, are acknowledged
 // or quarantined. Envoy's own /ready is true after the first chunk.
 type readiness struct {
 	log     *slog.Logger
@@ -20,6 +20,7 @@ type readiness struct {
 
 	mu      sync.Mutex
 	sourced bool
+	local   bool              // this cluster's resources have been read
 	stream  uint64            // the newest one of Envoy; 0: none
 	waiting map[string]string // table -> version; nil before there is something to wait for
 	opened  map[string]string // what there was when the stream began
@@ -45,6 +46,16 @@ func (r *readiness) Source(name string, degraded bool) {
 	r.begin()
 }
 
+// Local says that this cluster's resources have been read: before, the local table would refuse what is at home.
+func (r *readiness) Local() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.local {
+		r.local = true
+		r.begin()
+	}
+}
+
 // Opened is the start of Envoy's ADS stream. An Envoy that starts anew is not ready because the one before it was.
 func (r *readiness) Opened(stream uint64) {
 	r.mu.Lock()
@@ -68,7 +79,7 @@ func (r *readiness) Closed(stream uint64) {
 
 // begin needs the lock.
 func (r *readiness) begin() {
-	if !r.sourced || r.stream == 0 {
+	if !r.sourced || !r.local || r.stream == 0 {
 		return
 	}
 	r.waiting, r.began = map[string]string{}, time.Now()

@@ -78,7 +78,13 @@ func New(cfg Config) (*Relay, error) {
 func (r *Relay) newProber() *probe.Prober {
 	opts := r.cfg.Probe
 	opts.TLS, opts.Observe, opts.Log = probe.PeerTLS(r.cfg.Identity), r.metrics.probed, r.cfg.Log
-	opts.Changed = func() { r.core.SetUnreachable(r.prober.UnreachableAddresses()) }
+	opts.Changed = func() {
+		down := map[overlay.Peer]bool{}
+		for _, p := range r.prober.Unreachable() {
+			down[overlay.Peer(p)] = true
+		}
+		r.core.SetUnreachable(down)
+	}
 	return probe.New(opts)
 }
 
@@ -119,8 +125,12 @@ func (r *Relay) openDisk() error {
 	return nil
 }
 
-// SetLocal takes all resources of this cluster, with their endpoints.
-func (r *Relay) SetLocal(rs []localtable.Resource) { r.core.SetLocal(rs) }
+// SetLocal takes all resources of this cluster, with their endpoints. The router is not ready before the first call, or
+// before it has waited for one.
+func (r *Relay) SetLocal(rs []localtable.Resource) {
+	r.core.SetLocal(rs)
+	r.core.After(r.ready.Local)
+}
 
 // Unreachable are the spokes of which this router reaches no router, sorted.
 func (r *Relay) Unreachable() []string { return r.prober.UnreachableSpokes() }
@@ -164,7 +174,10 @@ func (r *Relay) waitPatiently(ctx context.Context) error {
 		case <-time.After(r.cfg.Patience):
 		}
 		if i == 0 {
-			r.core.After(func() { r.ready.Source("local", true) })
+			r.core.After(func() {
+				r.ready.Source("local", true)
+				r.ready.Local()
+			})
 			continue
 		}
 		r.ready.GiveUp()
