@@ -1,0 +1,108 @@
+package relay
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/isthmus-dev/isthmus/internal/delta"
+	"github.com/isthmus-dev/isthmus/spoke/internal/disk"
+	"github.com/isthmus-dev/isthmus/spoke/internal/router"
+)
+
+func scopes(names ...string) (out []delta.Resource) {
+	for _, n := range names {
+		out = append(out, delta.Resource{Name: n, Version: "v-" + n})
+	}
+	return out
+}
+
+// synced completes a stream of an epoch in which nothing is resent.
+func synced(m *mirror, epoch string, remove ...string) (last verdict) {
+	for _, t := range []string{router.ClusterType, router.AssignmentType, router.ExtensionType} {
+		m.held(t)
+		m.take(delta.Update{Type: t, Synced: true, Identifier: epoch})
+	}
+	m.held(router.ScopeType)
+	return m.take(delta.Update{Type: router.ScopeType, Remove: remove, Synced: true, Identifier: epoch})
+}
+
+func restored(epoch string, names ...string) *mirror {
+	m := newMirror()
+	m.restore(disk.Contents{Header: disk.Header{Epoch: epoch}, Tables: map[string][]delta.Resource{router.ScopeType: scopes(names...)}})
+	return m
+}
+
+func expect(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+func TestTheSameEpochIsBelieved(t *testing.T) {
+	m := restored("e1", "ns/a", "ns/b")
+	v := synced(m, "e1", "ns/a")
+	expect(t, "removed", v.remove, []string{"ns/a"})
+	if !v.synced || m.stale() || v.epoch != "" {
+		t.Errorf("%+v, stale %v", v, m.stale())
+	}
+	if held := m.held(router.ScopeType); len(held) != 1 || held["ns/b"] == "" {
+		t.Errorf("held %v", held)
+	}
+}
+
+func TestAnotherEpoch(t *testing.T) {
+	m := restored("e1", "ns/a", "ns/b")
+	v := synced(m, "e2", "ns/a", "ns/b")
+	expect(t, "removed by an empty hub", v.remove, nil)
+	expect(t, "kept", v.kept, []string{"ns/a", "ns/b"})
+	if !m.stale() || v.epoch != "" {
+		t.Errorf("%+v, stale %v", v, m.stale())
+	}
+	// It withdraws what it served itself, and only that.
+	m.take(delta.Update{Type: router.ScopeType, Upsert: scopes("ns/c"), Identifier: "e2"})
+	v = m.take(delta.Update{Type: router.ScopeType, Remove: []string{"ns/c", "ns/a"}, Identifier: "e2"})
+	expect(t, "explicit removal", v.remove, []string{"ns/c"})
+	// When it has served all that is held, it is adopted.
+	v = m.take(delta.Update{Type: router.ScopeType, Upsert: scopes("ns/a", "ns/b"), Identifier: "e2"})
+	if v.epoch != "e2" || m.stale() {
+		t.Errorf("%+v, stale %v; want the epoch adopted", v, m.stale())
+	}
+	v = m.take(delta.Update{Type: router.ScopeType, Remove: []string{"ns/a"}, Identifier: "e2"})
+	expect(t, "removed in the adopted epoch", v.remove, []string{"ns/a"})
+}
+
+func TestAnEpochThatHasItAllIsAdopted(t *testing.T) {
+	m := restored("e1", "ns/a")
+	if v := synced(m, "e2"); v.epoch != "e2" || m.stale() {
+		t.Errorf("%+v, stale %v", v, m.stale())
+	}
+}
+
+func TestTheFirstHubIsAdopted(t *testing.T) {
+	m := newMirror()
+	if v := m.take(delta.Update{Type: router.ScopeType, Upsert: scopes("ns/a"), Identifier: "e1"}); v.epoch != "e1" {
+		t.Errorf("%+v", v)
+	}
+	v := m.take(delta.Update{Type: router.ScopeType, Remove: []string{"ns/a"}, Identifier: "e1"})
+	expect(t, "removed", v.remove, []string{"ns/a"})
+}
+
+// TestTheListOfPeersIsNeverRemoved, not even within the epoch: without it the fleet would be locked out.
+func TestTheListOfPeersIsNeverRemoved(t *testing.T) {
+	m := newMirror()
+	m.take(delta.Update{Type: router.ExtensionType, Upsert: scopes("eastwest-authz"), Identifier: "e1"})
+	v := m.take(delta.Update{Type: router.ExtensionType, Remove: []string{"eastwest-authz"}, Identifier: "e1"})
+	expect(t, "removed", v.remove, nil)
+	expect(t, "kept", v.kept, []string{"eastwest-authz"})
+}
+
+func TestClear(t *testing.T) {
+	m := restored("e1", "ns/a")
+	if got := m.clear(); len(got[router.ScopeType]) != 1 {
+		t.Errorf("%v", got)
+	}
+	if v := m.take(delta.Update{Type: router.ScopeType, Identifier: "e9"}); v.epoch != "e9" {
+		t.Errorf("after clearing any hub is the first one: %+v", v)
+	}
+}

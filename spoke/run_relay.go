@@ -1,0 +1,142 @@
+package spoke
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/spoke/internal/credentials"
+	"github.com/isthmus-dev/isthmus/spoke/internal/relay"
+	"github.com/isthmus-dev/isthmus/spoke/internal/router"
+	"github.com/isthmus-dev/isthmus/spoke/internal/source"
+)
+
+// RelayOptions are the flags of `spoke relay`.
+type RelayOptions struct {
+	Fleet          string
+	Spoke          string
+	Namespace      string // of Secret isthmus-identity
+	HubAddress     string // host:port
+	XDSSocket      string
+	DataDir        string
+	MetricsAddress string
+	HealthAddress  string
+	EnvoyAdmin     string // host:port; empty: a stop is not announced
+	EdgePort       int
+	GatewayPort    int
+	EastwestPort   int
+	BindAddress    string // of the router's listeners; empty: all addresses
+	HideServedBy   bool   // no header x-isthmus-served-by
+	Kubeconfig     string // empty: in cluster
+	Log            *slog.Logger
+}
+
+// RunRelay serves the router's Envoy until the context ends.
+func RunRelay(ctx context.Context, o RelayOptions) error {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	cfg, err := clientcmd.BuildConfigFromFlags("", o.Kubeconfig)
+	if err != nil {
+		return fmt.Errorf("kubeconfig: %w", err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	resources, err := source.OptionsFor(cfg)
+	if err != nil {
+		return fmt.Errorf("clients: %w", err)
+	}
+	resources.Kinds, resources.Log, resources.Registerer = relayKinds(), o.Log, registry
+	set, err := source.New(resources)
+	if err != nil {
+		return err
+	}
+	src := identity.NewSource()
+	r, err := relay.New(relay.Config{
+		Settings: relay.Settings{Spoke: o.Spoke, HideServedBy: o.HideServedBy, Bind: bindAddress(o.BindAddress),
+			Ports: router.Ports{Edge: o.EdgePort, Gateway: o.GatewayPort, Eastwest: o.EastwestPort}},
+		Fleet: o.Fleet, HubAddress: o.HubAddress, Socket: o.XDSSocket, DataDir: o.DataDir,
+		Identity: src, Registry: registry, Log: o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	local := newLocalResources(set, r.SetLocal, o.Log)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return set.Run(ctx) })
+	g.Go(func() error { return local.run(ctx) })
+	g.Go(func() error {
+		return credentials.Follow(ctx, resources.Kubernetes, o.Namespace, src, credentials.Observer{
+			Failed: func(err error) { o.Log.Error("credentials cannot be read; the last ones stay", "error", err) },
+		})
+	})
+	g.Go(func() error { return r.Run(ctx) })
+	g.Go(func() error { return serveHTTP(ctx, o.HealthAddress, r.Handler()) })
+	g.Go(func() error {
+		return serveHTTP(ctx, o.MetricsAddress, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		announceStop(o)
+		return nil
+	})
+	return g.Wait()
+}
+
+// bindAddress takes IPv4 and IPv6 where the kernel has both.
+func bindAddress(given string) string {
+	if given != "" {
+		return given
+	}
+	if b, err := os.ReadFile("/proc/net/if_inet6"); err == nil && len(b) > 0 {
+		return "::"
+	}
+	return "0.0.0.0"
+}
+
+// announceStop makes /healthz on the east-west listener fail, so that peers go elsewhere before Envoy is gone.
+func announceStop(o RelayOptions) {
+	if o.EnvoyAdmin == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+o.EnvoyAdmin+"/healthcheck/fail", nil)
+	if err == nil {
+		var resp *http.Response
+		if resp, err = http.DefaultClient.Do(req); err == nil {
+			_ = resp.Body.Close()
+		}
+	}
+	if err != nil {
+		o.Log.Info("Envoy could not be told of the stop", "error", err)
+	}
+}
+
+// serveHTTP serves until the context ends.
+func serveHTTP(ctx context.Context, addr string, h http.Handler) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
