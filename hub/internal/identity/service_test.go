@@ -1,0 +1,480 @@
+package identity
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/kubetest"
+	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/internal/identity/identitypb"
+)
+
+var (
+	apiConfig *rest.Config
+	api       client.Client
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	cfg, stop, err := kubetest.Start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = stop() }()
+	apiConfig = cfg
+	if api, err = client.New(cfg, client.Options{Scheme: kubetest.Scheme()}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// hub is one replica: the service behind a real port.
+type hub struct {
+	service  *Service
+	clock    *clocktesting.FakeClock
+	registry *prometheus.Registry
+	events   *events.FakeRecorder
+	address  string
+	ns       string
+}
+
+func namespace(t *testing.T, name string, annotations map[string]string) {
+	t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: annotations}}
+	if err := api.Create(t.Context(), ns); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newHub(t *testing.T, ns string, clk *clocktesting.FakeClock) *hub {
+	t.Helper()
+	h := &hub{clock: clk, registry: prometheus.NewRegistry(), events: events.NewFakeRecorder(100), ns: ns}
+	var err error
+	h.service, err = NewService(t.Context(), Options{
+		Client: api, Namespace: ns, Fleet: "fleet", APIServer: apiConfig.Host, APICA: apiConfig.CAData,
+		Recorder: h.events, Registerer: h.registry, Log: slog.New(slog.DiscardHandler), Clock: clk, Rand: func() float64 { return 0.5 },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := grpc.NewServer(grpc.Creds(credentials.NewTLS(identity.ServerTLS(h.service.Source()))))
+	identitypb.RegisterIdentityServer(srv, h.service)
+	go func() { _ = srv.Serve(ln) }()
+	t.Cleanup(srv.Stop)
+	h.address = ln.Addr().String()
+	return h
+}
+
+func (h *hub) client() identity.Client {
+	return identity.Client{Address: h.address, Fleet: "fleet", Now: h.clock.Now}
+}
+
+func (h *hub) enroll(t *testing.T, spoke, token string) (identity.Credentials, error) {
+	t.Helper()
+	return h.client().Enroll(t.Context(), h.service.Bundle(), spoke, token)
+}
+
+// admit makes what the Spoke controller would make, and returns the token.
+func admit(t *testing.T, name string, now time.Time) (*v1alpha1.Spoke, string) {
+	t.Helper()
+	spoke := &v1alpha1.Spoke{ObjectMeta: metav1.ObjectMeta{Name: name, Finalizers: []string{"isthmus.dev/spoke"}}}
+	spoke.Spec.Namespaces = []v1alpha1.NamespaceGlob{"*"}
+	if err := api.Create(t.Context(), spoke); err != nil {
+		t.Fatal(err)
+	}
+	ns := identity.SpokeNamespace(name)
+	namespace(t, ns, map[string]string{SpokeUIDAnnotation: string(spoke.UID)})
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: ServiceAccountName}}
+	if err := api.Create(t.Context(), account); err != nil {
+		t.Fatal(err)
+	}
+	token, err := NewToken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	join := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: JoinSecretName}, Data: map[string][]byte{"values.yaml": []byte("x")}}
+	MarkToken(join, token, spoke.UID, now)
+	if err := api.Create(t.Context(), join); err != nil {
+		t.Fatal(err)
+	}
+	return spoke, token
+}
+
+func wantCode(t *testing.T, what string, err error, want codes.Code) {
+	t.Helper()
+	if status.Code(err) != want {
+		t.Errorf("%s: %v, want %s", what, err, want)
+	}
+}
+
+func (h *hub) wantEvent(t *testing.T, parts ...string) {
+	t.Helper()
+	select {
+	case e := <-h.events.Events:
+		for _, p := range parts {
+			if !strings.Contains(e, p) {
+				t.Errorf("event %q lacks %q", e, p)
+			}
+		}
+	default:
+		t.Errorf("no event, want one with %q", parts)
+	}
+}
+
+// TestJoinAndRenew takes a spoke from its token to a renewed leaf; the API token is that of its own account.
+func TestJoinAndRenew(t *testing.T) {
+	namespace(t, "join", nil)
+	h := newHub(t, "join", clocktesting.NewFakeClock(time.Now()))
+	spoke, token := admit(t, "join", h.clock.Now())
+	creds, err := h.enroll(t, "join", token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (identity.ID{Fleet: "fleet", Name: "join", UID8: string(spoke.UID)[:8]}); creds.ID != want {
+		t.Errorf("identity %v, want %v", creds.ID, want)
+	}
+	if creds.Namespace != "isthmus-spoke-join" || creds.APIServer != apiConfig.Host {
+		t.Errorf("namespace %q, API server %q", creds.Namespace, creds.APIServer)
+	}
+	h.wantEvent(t, "Enrolled")
+	whoIs(t, creds, "system:serviceaccount:isthmus-spoke-join:spoke")
+	var join corev1.Secret
+	if err := api.Get(t.Context(), client.ObjectKey{Namespace: creds.Namespace, Name: JoinSecretName}, &join); !apierrors.IsNotFound(err) {
+		t.Errorf("join Secret after the enrolment: %v", err)
+	}
+	var account corev1.ServiceAccount
+	if err := api.Get(t.Context(), client.ObjectKey{Namespace: creds.Namespace, Name: ServiceAccountName}, &account); err != nil {
+		t.Fatal(err)
+	}
+	if account.Annotations[EnrolledAnnotation] == "" {
+		t.Error("the enrolment left no mark")
+	}
+	// The first of the ends is the token's: a third of 24 h and half of the jitter.
+	if got := creds.RenewAfter.Sub(h.clock.Now()); got < 8*time.Hour || got > 8*time.Hour+48*time.Minute {
+		t.Errorf("renewal after %s", got)
+	}
+	h.clock.Step(8 * time.Hour)
+	renewed, err := h.client().Renew(t.Context(), h.source(t, creds))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if renewed.ID != creds.ID || !renewed.RenewAfter.After(creds.RenewAfter) || renewed.APIToken == creds.APIToken {
+		t.Errorf("renewed %v until %v", renewed.ID, renewed.RenewAfter)
+	}
+	whoIs(t, renewed, "system:serviceaccount:isthmus-spoke-join:spoke")
+	if n := testutil.ToFloat64(h.service.metrics.renewals.WithLabelValues("ok")); n != 1 {
+		t.Errorf("%v renewals counted", n)
+	}
+}
+
+func (h *hub) source(t *testing.T, c identity.Credentials) *identity.Source {
+	t.Helper()
+	src := identity.NewSourceAt(h.clock.Now)
+	if err := src.Set(c.Material); err != nil {
+		t.Fatal(err)
+	}
+	return src
+}
+
+func whoIs(t *testing.T, c identity.Credentials, want string) {
+	t.Helper()
+	cs, err := kubernetes.NewForConfig(&rest.Config{Host: c.APIServer, BearerToken: c.APIToken, TLSClientConfig: rest.TLSClientConfig{CAData: c.APICA}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not allowed, but the refusal names the caller.
+	_, err = cs.CoreV1().Secrets("default").Get(t.Context(), "x", metav1.GetOptions{})
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("with the API token: %v, want a refusal of %s", err, want)
+	}
+}
+
+func TestTokensRefused(t *testing.T) {
+	namespace(t, "tokens", nil)
+	h := newHub(t, "tokens", clocktesting.NewFakeClock(time.Now()))
+	_, tokenA := admit(t, "token-a", h.clock.Now())
+	_, tokenB := admit(t, "token-b", h.clock.Now())
+	_, tokenC := admit(t, "token-c", h.clock.Now())
+	refused := 0.0
+	refuse := func(what, spoke, token string, event ...string) {
+		t.Helper()
+		_, err := h.enroll(t, spoke, token)
+		wantCode(t, what, err, codes.Unauthenticated)
+		if refused++; testutil.ToFloat64(h.service.metrics.enrolments.WithLabelValues("refused")) != refused {
+			t.Errorf("%s: not counted", what)
+		}
+		if len(event) > 0 {
+			h.wantEvent(t, append(event, "EnrolmentRefused")...)
+		}
+	}
+	refuse("a made-up token", "token-a", "made-up", "not this Spoke's")
+	refuse("the token of another", "token-b", tokenA, "not this Spoke's")
+	refuse("no such Spoke", "token-z", tokenA)
+	if _, err := h.enroll(t, "token-a", tokenA); err != nil {
+		t.Fatalf("the refused calls used the token up: %v", err)
+	}
+	h.wantEvent(t, "Enrolled")
+	refuse("a second use", "token-a", tokenA, "no token is outstanding")
+	h.clock.Step(time.Hour - 2*time.Second)
+	if _, err := h.enroll(t, "token-b", tokenB); err != nil {
+		t.Fatalf("in the last seconds of its hour: %v", err)
+	}
+	h.wantEvent(t, "Enrolled")
+	h.clock.Step(2 * time.Second)
+	refuse("a late token", "token-c", tokenC, "expired")
+}
+
+func TestMalformedRequests(t *testing.T) {
+	namespace(t, "malformed", nil)
+	h := newHub(t, "malformed", clocktesting.NewFakeClock(time.Now()))
+	_, token := admit(t, "malformed", h.clock.Now())
+	_, csr, err := identity.NewCSR()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, req := range map[string]*identitypb.EnrollRequest{
+		"bad name": {Spoke: "../x", Token: token, Csr: csr},
+		"no csr":   {Spoke: "malformed", Token: token},
+	} {
+		_, err := h.service.Enroll(t.Context(), req)
+		wantCode(t, what, err, codes.InvalidArgument)
+	}
+	_, err = h.service.Renew(t.Context(), &identitypb.RenewRequest{Csr: csr})
+	wantCode(t, "renewal without a leaf", err, codes.Unauthenticated)
+}
+
+// TestOneTokenTwoReplicas: whatever the interleaving, one call of many gets credentials.
+func TestOneTokenTwoReplicas(t *testing.T) {
+	namespace(t, "race", nil)
+	clk := clocktesting.NewFakeClock(time.Now())
+	replicas := []*hub{newHub(t, "race", clk), newHub(t, "race", clk)}
+	for round := range 5 {
+		name := fmt.Sprintf("race-%d", round)
+		_, token := admit(t, name, clk.Now())
+		errs := make([]error, 8)
+		var calls sync.WaitGroup
+		for i := range errs {
+			calls.Go(func() { _, errs[i] = replicas[i%2].enroll(t, name, token) })
+		}
+		calls.Wait()
+		ok := 0
+		for _, err := range errs {
+			if err == nil {
+				ok++
+				continue
+			}
+			wantCode(t, "a loser", err, codes.Unauthenticated)
+		}
+		if ok != 1 {
+			t.Errorf("%d of %d calls with one token got credentials: %v", ok, len(errs), errs)
+		}
+	}
+}
+
+// TestTwoDaysGone: hub and API token were away; the leaf, still good, renews both.
+func TestTwoDaysGone(t *testing.T) {
+	namespace(t, "gone", nil)
+	clk := clocktesting.NewFakeClock(time.Now())
+	h := newHub(t, "gone", clk)
+	_, token := admit(t, "gone", clk.Now())
+	creds, err := h.enroll(t, "gone", token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clk.Step(48 * time.Hour)
+	if !creds.APITokenExpires.Before(clk.Now()) {
+		t.Fatal("the API token should have lapsed")
+	}
+	back := newHub(t, "gone", clk) // a new process: nothing but what is in the API
+	renewed, err := back.client().Renew(t.Context(), back.source(t, creds))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !renewed.APITokenExpires.After(clk.Now()) || renewed.ID != creds.ID {
+		t.Errorf("renewed %v until %v", renewed.ID, renewed.APITokenExpires)
+	}
+	clk.Step(8 * 24 * time.Hour)
+	last := newHub(t, "gone", clk)
+	if _, err := last.client().Renew(t.Context(), last.source(t, renewed)); err == nil {
+		t.Error("an expired leaf was renewed")
+	}
+}
+
+func TestRevokedSpokes(t *testing.T) {
+	namespace(t, "revoked", nil)
+	h := newHub(t, "revoked", clocktesting.NewFakeClock(time.Now()))
+	spoke, token := admit(t, "revoked", h.clock.Now())
+	creds, err := h.enroll(t, "revoked", token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := h.source(t, creds)
+	if err := api.Delete(t.Context(), spoke); err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.client().Renew(t.Context(), src)
+	wantCode(t, "a Spoke that is being deleted", err, codes.PermissionDenied)
+	if err := api.Get(t.Context(), client.ObjectKeyFromObject(spoke), spoke); err != nil {
+		t.Fatal(err)
+	}
+	spoke.Finalizers = nil
+	if err := api.Update(t.Context(), spoke); err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.client().Renew(t.Context(), src)
+	wantCode(t, "a Spoke that is gone", err, codes.PermissionDenied)
+	again := &v1alpha1.Spoke{ObjectMeta: metav1.ObjectMeta{Name: "revoked"}}
+	again.Spec.Namespaces = []v1alpha1.NamespaceGlob{"*"}
+	if err := api.Create(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.client().Renew(t.Context(), src)
+	wantCode(t, "another Spoke of that name", err, codes.PermissionDenied)
+}
+
+func TestReplicasShareOneCA(t *testing.T) {
+	namespace(t, "shared", nil)
+	bundles := make([]string, 6)
+	var starts sync.WaitGroup
+	for i := range bundles {
+		starts.Go(func() {
+			s, err := NewService(t.Context(), Options{Client: api, Namespace: "shared", Fleet: "fleet", APIServer: "https://x"})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			bundles[i] = string(s.Bundle())
+		})
+	}
+	starts.Wait()
+	for _, b := range bundles {
+		if b == "" || b != bundles[0] {
+			t.Fatal("replicas that started together have different CAs")
+		}
+	}
+}
+
+func setCA(t *testing.T, ns string, data map[string][]byte) {
+	t.Helper()
+	var s corev1.Secret
+	if err := api.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: SecretName}, &s); err != nil {
+		t.Fatal(err)
+	}
+	s.Data = data
+	if err := api.Update(t.Context(), &s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCAReplaced: a broken CA and one that nobody trusts change nothing; bundle first, then signer, goes through.
+func TestCAReplaced(t *testing.T) {
+	namespace(t, "rotate", nil)
+	h := newHub(t, "rotate", clocktesting.NewFakeClock(time.Now()))
+	first, _ := h.service.Source().Get()
+	cert, key, err := makeCA("fleet", h.clock.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s corev1.Secret
+	if err := api.Get(t.Context(), client.ObjectKey{Namespace: "rotate", Name: SecretName}, &s); err != nil {
+		t.Fatal(err)
+	}
+	both := append(append([]byte{}, s.Data["ca.crt"]...), cert...)
+	same := func(what, wantErr string) {
+		t.Helper()
+		if err := h.service.refresh(t.Context()); err == nil || !strings.Contains(err.Error(), wantErr) {
+			t.Errorf("%s: %v, want an error with %q", what, err, wantErr)
+		}
+		if now, _ := h.service.Source().Get(); string(now.Chain) != string(first.Chain) || string(now.Bundle) != string(first.Bundle) {
+			t.Errorf("%s: the hub changed its leaf or bundle", what)
+		}
+	}
+	setCA(t, "rotate", map[string][]byte{"tls.crt": cert, "tls.key": s.Data["tls.key"], "ca.crt": cert})
+	same("a key that does not fit", "tls.key")
+	setCA(t, "rotate", map[string][]byte{"tls.crt": cert, "tls.key": key, "ca.crt": both})
+	same("a signer before its bundle", "trusted by nobody")
+	setCA(t, "rotate", map[string][]byte{"tls.crt": s.Data["tls.crt"], "tls.key": s.Data["tls.key"], "ca.crt": both})
+	if err := h.service.refresh(t.Context()); err != nil || string(h.service.Bundle()) != string(both) {
+		t.Fatalf("both in the bundle: %v", err)
+	}
+	setCA(t, "rotate", map[string][]byte{"tls.crt": cert, "tls.key": key, "ca.crt": both})
+	if err := h.service.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ca, err := identity.ParseCertificates(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leaf, _ := h.service.Source().Leaf(); leaf.CheckSignatureFrom(ca[0]) != nil {
+		t.Error("the hub's leaf is not of the new CA")
+	}
+}
+
+// TestHubRenewsItself: Start follows the clock; a third of a leaf's life later there is another.
+func TestHubRenewsItself(t *testing.T) {
+	namespace(t, "self", nil)
+	clk := clocktesting.NewFakeClock(time.Now())
+	h := newHub(t, "self", clk)
+	leak := goleak.IgnoreCurrent()
+	defer goleak.VerifyNone(t, leak)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- h.service.Start(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	first, _ := h.service.Source().Leaf()
+	changed := h.service.Source().Changed()
+	deadline := time.After(10 * time.Second)
+	for !clk.HasWaiters() {
+		select {
+		case <-deadline:
+			t.Fatal("Start does not tick")
+		default:
+		}
+	}
+	clk.Step(3 * 24 * time.Hour) // past a third of seven days and a tenth
+	select {
+	case <-changed:
+	case <-deadline:
+		t.Fatal("the hub's leaf was not renewed")
+	}
+	if next, _ := h.service.Source().Leaf(); !next.NotAfter.After(first.NotAfter) {
+		t.Errorf("ends %s, before %s", next.NotAfter, first.NotAfter)
+	}
+}
+
