@@ -1,0 +1,239 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-dev/isthmus/hub/internal/compile"
+	"github.com/isthmus-dev/isthmus/hub/internal/federate"
+	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
+	"github.com/isthmus-dev/isthmus/hub/internal/registry"
+	"github.com/isthmus-dev/isthmus/internal/delta"
+	"github.com/isthmus-dev/isthmus/internal/identity"
+)
+
+// Liveness is what the engine asks of hub/internal/liveness.
+type Liveness interface {
+	Facts(spoke string) liveness.SpokeFacts
+	Changed() <-chan struct{} // closed at the next change; ask before reading
+}
+
+// Options of an Engine; all but Grace, LeaseAge and SetLimit are required.
+type Options struct {
+	Fleet      string
+	Epoch      string // of the hub's store, sent with each response
+	Registry   *registry.Registry
+	Liveness   Liveness
+	Synced     func(context.Context) bool // waits until the registry has been told of all that exists
+	Peer       func(context.Context) (identity.ID, error)
+	Log        *slog.Logger
+	Registerer prometheus.Registerer
+	// Grace is how long a hub that has started waits for spokes that have joined to be known completely; 10 s if 0.
+	Grace time.Duration
+	// LeaseAge tells how long ago a spoke's Lease says it was renewed, for Explain; may be nil.
+	LeaseAge func(spoke string) (time.Duration, bool)
+	// SetLimit is the largest number of sets; compile.SetLimit if 0.
+	SetLimit int
+}
+
+// Engine builds and publishes. Run it once, on every replica.
+type Engine struct {
+	o       Options
+	metrics *metrics
+	server  *delta.Server
+
+	authz, clusters, tables *delta.Table
+	open                    chan struct{} // closed when streams may be served
+
+	mu      sync.RWMutex
+	b       *builder
+	taken   registry.Changes // the last, for what is told of it
+	views   map[federate.View]*delta.Table
+	members map[string]*membership
+	changed chan struct{} // closed by the next build
+}
+
+// membership is a spoke as its streams know it; done ends them.
+type membership struct {
+	uid8 string
+	view federate.View
+	done chan struct{}
+}
+
+// New returns an engine that serves nothing yet.
+func New(o Options) (*Engine, error) {
+	if o.Registry == nil || o.Liveness == nil || o.Synced == nil || o.Peer == nil || o.Log == nil || o.Registerer == nil || o.Epoch == "" {
+		return nil, errors.New("engine: Registry, Liveness, Synced, Peer, Log, Registerer and Epoch are required")
+	}
+	if o.Grace == 0 {
+		o.Grace = 10 * time.Second
+	}
+	if o.SetLimit == 0 {
+		o.SetLimit = compile.SetLimit
+	}
+	c, err := compile.New(o.Fleet)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		o: o, metrics: newMetrics(o.Registerer), b: newBuilder(c, o.SetLimit),
+		authz: delta.NewTable(delta.ExtensionType), clusters: delta.NewTable(delta.ClusterType), tables: delta.NewTable(delta.ScopeType),
+		open: make(chan struct{}), views: map[federate.View]*delta.Table{}, members: map[string]*membership{}, changed: make(chan struct{}),
+	}
+	e.server = delta.NewServer(delta.Options{View: e.view, Identifier: o.Epoch, Observe: delta.Observers(delta.Metrics(o.Registerer, "isthmus_hub"), e.observer())})
+	return e, nil
+}
+
+// Server is the xDS server of what the engine builds.
+func (e *Engine) Server() *delta.Server { return e.server }
+
+// Serving is closed when streams are served.
+func (e *Engine) Serving() <-chan struct{} { return e.open }
+
+// NeedLeaderElection is false: every replica builds and serves.
+func (e *Engine) NeedLeaderElection() bool { return false }
+
+// Start builds until ctx ends.
+func (e *Engine) Start(ctx context.Context) error {
+	if !e.o.Synced(ctx) {
+		return nil
+	}
+	var p pace
+	grace := time.NewTimer(e.o.Grace)
+	defer grace.Stop()
+	build := time.NewTimer(0) // the first build needs no change
+	defer build.Stop()
+	lively := e.o.Liveness.Changed()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.o.Registry.Changed():
+			build.Reset(time.Until(p.change(time.Now())))
+		case <-lively:
+			lively = e.o.Liveness.Changed()
+			build.Reset(time.Until(p.change(time.Now())))
+		case <-build.C:
+			e.build()
+			p.build(time.Now())
+		case <-grace.C:
+			e.serve("the grace period is over")
+		}
+	}
+}
+
+// build takes what changed, builds and publishes it.
+func (e *Engine) build() {
+	start := time.Now()
+	c := e.o.Registry.Take(e.liveness)
+	e.mu.Lock()
+	assigned := e.b.assigned
+	p := e.b.apply(c)
+	e.taken = c
+	e.publish(p)
+	e.endStreams()
+	e.record(assigned)
+	close(e.changed)
+	e.changed = make(chan struct{})
+	e.mu.Unlock()
+	for _, err := range p.errs {
+		e.metrics.errors.Inc()
+		e.o.Log.Error("A resource failed to build; its last good version stays", "error", err)
+	}
+	e.metrics.build.Observe(time.Since(start).Seconds())
+	if len(incomplete(c)) == 0 {
+		e.serve("every spoke that has joined is known completely")
+	}
+}
+
+func (e *Engine) liveness(spoke string) registry.Liveness {
+	f := e.o.Liveness.Facts(spoke)
+	l := registry.Liveness{Routers: f.Routers}
+	if f.Availability == liveness.Silent {
+		l.Lease = federate.LeaseExpired
+	}
+	return l
+}
+
+// publish applies a build in the order in which a client needs it: authorisation before all, what is named before what names
+// it, and removals the other way round.
+func (e *Engine) publish(p publication) {
+	e.authz.Apply(p.authz.upsert, nil)
+	e.clusters.Apply(p.clusters.upsert, nil)
+	for view, c := range p.assignments {
+		if e.views[view] == nil {
+			e.views[view] = delta.NewTable(delta.AssignmentType)
+		}
+		e.views[view].Apply(c.upsert, nil)
+	}
+	e.tables.Apply(p.tables.upsert, p.tables.remove)
+	for view, c := range p.assignments {
+		e.views[view].Apply(nil, c.remove)
+	}
+	e.clusters.Apply(nil, p.clusters.remove)
+	maps.DeleteFunc(e.views, func(v federate.View, _ *delta.Table) bool { return !e.b.views[v] })
+}
+
+// serve opens the streams, once.
+func (e *Engine) serve(why string) {
+	select {
+	case <-e.open:
+		return
+	default:
+	}
+	e.mu.RLock()
+	waiting := incomplete(e.taken)
+	e.mu.RUnlock()
+	if len(waiting) > 0 {
+		e.o.Log.Warn("Serving although spokes are not known completely; what they declared before and do not declare now is withdrawn", "spokes", waiting)
+	}
+	e.o.Log.Info("Serving xDS", "reason", why)
+	e.metrics.serving.Set(1)
+	close(e.open)
+}
+
+// incomplete are the spokes that have joined or reported, and whose report and slices do not agree, or whose routers are not
+// resolved yet.
+func incomplete(c registry.Changes) []string {
+	var out []string
+	for name, f := range c.Facts {
+		if (f.Joined || f.Reported) && !(f.Complete && f.Routers) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (e *Engine) record(assignedBefore int) {
+	m := e.metrics
+	m.assignments.Add(float64(e.b.assigned - assignedBefore))
+	m.spokes.Set(float64(len(e.b.spokes)))
+	m.shards.Set(float64(len(e.b.shards)))
+	m.views.Set(float64(len(e.b.views)))
+	m.sets.Set(float64(len(e.b.uses)))
+	failed, resources, rejected, conflicts, stale := 0, 0, 0, 0, 0
+	for _, s := range e.b.shards {
+		if s.err != nil {
+			failed++
+		}
+	}
+	for name, f := range e.taken.Facts {
+		resources, rejected, conflicts = resources+f.Resources, rejected+f.Rejected, conflicts+e.b.conflicts[name]
+		if stalled(f) {
+			stale++
+		}
+	}
+	m.failed.Set(float64(failed))
+	m.resources.Set(float64(resources))
+	m.rejected.Set(float64(rejected))
+	m.conflicts.Set(float64(conflicts))
+	m.incomplete.Set(float64(stale))
+}

@@ -1,0 +1,41 @@
+package engine
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	build                                                                prometheus.Histogram
+	assignments                                                          prometheus.Counter
+	errors                                                               prometheus.Counter
+	refused                                                              *prometheus.CounterVec
+	spokes, incomplete, shards, failed, resources, rejected, sets, views prometheus.Gauge
+	conflicts, serving                                                   prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "isthmus_hub_" + name, Help: help})
+		reg.MustRegister(g)
+		return g
+	}
+	m := &metrics{
+		build: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "isthmus_hub_build_seconds", Help: "Time to build and publish what changed.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 14),
+		}),
+		assignments: prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_hub_assignments_marshalled_total", Help: "Load assignments marshalled: one per cluster and (region, zone)."}),
+		errors:      prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_hub_build_errors_total", Help: "Resources that failed to build; their last good version stays."}),
+		refused:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_hub_xds_streams_refused_total", Help: "xDS streams refused, by reason."}, []string{"reason"}),
+		spokes:      gauge("spokes", "Spokes that exist and are not being deleted."),
+		incomplete:  gauge("spokes_incomplete", "Spokes whose report and slices do not agree in this session."),
+		shards:      gauge("shards", "Resource namespaces."),
+		failed:      gauge("shards_failed", "Resource namespaces that are served in their last good version because the new one fails to build."),
+		resources:   gauge("resources", "Resources, counted once per spoke that declares them."),
+		rejected:    gauge("entries_rejected", "Entries of slices that are rejected."),
+		conflicts:   gauge("conflicts", "Resources on which spokes disagree, counted once per spoke."),
+		sets:        gauge("sets", "Distinct combinations of several places."),
+		views:       gauge("views", "Distinct (region, zone) views."),
+		serving:     gauge("serving", "1 once streams are served."),
+	}
+	reg.MustRegister(m.build, m.assignments, m.errors, m.refused)
+	return m
+}

@@ -1,0 +1,163 @@
+package registry
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/federate"
+)
+
+// Changes are what differs from the last Take.
+type Changes struct {
+	// Shards that may have changed, with all their entries now; none for a namespace that is gone.
+	Shards map[string][]federate.Entry
+	// Spokes are all that exist and are not being deleted. Fleet is true when they, or what is known of them, changed.
+	Spokes map[string]federate.Spoke
+	Fleet  bool
+	// Facts are what is told of each spoke beside its entries, by name.
+	Facts map[string]Facts
+	// Slices are the findings of every slice of the spokes.
+	Slices map[types.NamespacedName]SliceFacts
+}
+
+// Facts are what the registry says of a spoke.
+type Facts struct {
+	Resources int  // accepted, held ones among them
+	Rejected  int  // entries
+	Complete  bool // report and slices agreed in this session
+	Reported  bool // there is a report of its own
+	Joined    bool // the Spoke's condition says so
+	Routers   bool // the spoke names routers and at least one address is known, or it names none
+}
+
+// SliceFacts are what the registry says of a slice. Both are shared and not to be changed.
+type SliceFacts struct {
+	Object   *v1alpha1.AgentSlice
+	Rejected []v1alpha1.SliceEntryStatus // may name a resource more than once
+}
+
+// Take compares reports with slices and returns what changed since the last call. liveness tells what is known of a spoke
+// beside its declarations; it must not call the registry.
+func (r *Registry) Take(liveness func(spoke string) Liveness) Changes {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.members {
+		r.compare(m)
+		if m.admitted() {
+			l := liveness(m.spoke.Name)
+			r.fleet = r.fleet || l.Lease != m.liveness.Lease || !slices.Equal(l.Routers, m.liveness.Routers)
+			m.liveness = l
+		}
+	}
+	c := Changes{
+		Shards: make(map[string][]federate.Entry, len(r.dirty)), Spokes: map[string]federate.Spoke{}, Fleet: r.fleet,
+		Facts: map[string]Facts{}, Slices: map[types.NamespacedName]SliceFacts{},
+	}
+	for ns := range r.dirty {
+		c.Shards[ns] = nil
+	}
+	for namespace, m := range r.members {
+		if m.spoke == nil {
+			continue
+		}
+		if m.admitted() {
+			c.Spokes[m.spoke.Name] = m.model()
+			c.Facts[m.spoke.Name] = m.facts()
+		}
+		for name, s := range m.slices {
+			c.Slices[types.NamespacedName{Namespace: namespace, Name: name}] = SliceFacts{Object: s.object, Rejected: s.rejected}
+		}
+		if !m.active() {
+			continue
+		}
+		for ns := range r.dirty {
+			c.Shards[ns] = append(c.Shards[ns], m.belief.entries(ns)...)
+		}
+	}
+	r.dirty, r.fleet = namespaces{}, false
+	return c
+}
+
+func (m *member) facts() Facts {
+	f := Facts{Complete: m.belief.complete, Reported: m.report != nil, Routers: true}
+	if m.active() {
+		f.Resources = m.belief.count()
+	}
+	for _, s := range m.slices {
+		f.Rejected += len(s.rejected)
+	}
+	f.Joined = meta.IsStatusConditionTrue(m.spoke.Status.Conditions, v1alpha1.SpokeJoined)
+	if len(m.spoke.Status.Routers) > 0 {
+		f.Routers = len(m.liveness.Routers) > 0
+	}
+	return f
+}
+
+// Inputs are the sources of one spoke's part in a resource, and their ages by the hub's clock.
+type Inputs struct {
+	Slices    []SliceInput
+	ReportAge time.Duration // negative: there is no report
+	Session   string
+	Complete  bool
+}
+
+// SliceInput is one slice that declares the resource.
+type SliceInput struct {
+	Name       string
+	Generation int64
+	Age        time.Duration // since the hub saw this generation
+}
+
+// Inputs tells what a spoke's part in a resource was made of. False when there is no such spoke.
+func (r *Registry) Inputs(spoke string, k federate.Key) (Inputs, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.members[NamespacePrefix+spoke]
+	if m == nil || m.spoke == nil {
+		return Inputs{}, false
+	}
+	in := Inputs{ReportAge: -1, Session: m.belief.session, Complete: m.belief.complete}
+	if m.report != nil {
+		in.ReportAge = r.now().Sub(m.reportAt)
+	}
+	for _, e := range m.belief.declared[k.Namespace][k] {
+		for _, name := range e.From {
+			s := m.slices[name]
+			in.Slices = append(in.Slices, SliceInput{Name: name, Generation: s.object.Generation, Age: r.now().Sub(s.seen)})
+		}
+	}
+	slices.SortFunc(in.Slices, func(a, b SliceInput) int { return strings.Compare(a.Name, b.Name) })
+	return in, true
+}
+
+// Spokes are the names of all Spokes, those being deleted among them, sorted.
+func (r *Registry) Spokes() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []string
+	for m := range maps.Values(r.members) {
+		if m.spoke != nil {
+			out = append(out, m.spoke.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Admitted returns a spoke that exists, is not being deleted, and has this start of its UID.
+func (r *Registry) Admitted(name, uid8 string) (federate.Spoke, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.members[NamespacePrefix+name]
+	if m == nil || !m.admitted() {
+		return federate.Spoke{}, false
+	}
+	s := m.model()
+	return s, s.UID8 == uid8
+}

@@ -1,0 +1,201 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/debug"
+	"github.com/isthmus-dev/isthmus/hub/internal/engine"
+	hubidentity "github.com/isthmus-dev/isthmus/hub/internal/identity"
+	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
+	"github.com/isthmus-dev/isthmus/hub/internal/registry"
+	"github.com/isthmus-dev/isthmus/hub/internal/spoke"
+	"github.com/isthmus-dev/isthmus/internal/identity"
+)
+
+// Run runs the hub until ctx ends.
+func Run(ctx context.Context, o Options, log *slog.Logger) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	cfg, err := o.restConfig()
+	if err != nil {
+		return err
+	}
+	cfg.QPS, cfg.Burst = -1, 0 // the API server's priority and fairness decides
+	reg := prometheus.NewRegistry()
+	mgr, err := newManager(o, cfg, log)
+	if err != nil {
+		return err
+	}
+	h := &hub{o: o, cfg: cfg, mgr: mgr, log: log, reg: reg}
+	if err := h.build(ctx); err != nil {
+		return err
+	}
+	if err := h.listen(ctx); err != nil {
+		return err
+	}
+	log.Info("Starting", "fleet", o.Fleet, "namespace", o.Namespace, "grpcAddress", o.GRPCAddress)
+	return mgr.Start(ctx)
+}
+
+func newManager(o Options, cfg *rest.Config, log *slog.Logger) (manager.Manager, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, err
+	}
+	grace := 5 * time.Second
+	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
+		Scheme:                        scheme,
+		Logger:                        logr.FromSlogHandler(log.Handler()),
+		Cache:                         cache.Options{ByObject: spoke.CacheByObject(), DefaultTransform: cache.TransformStripManagedFields()},
+		Metrics:                       metricsserver.Options{BindAddress: "0"}, // ours is served beside it
+		HealthProbeBindAddress:        o.HealthAddress,
+		LeaderElection:                true,
+		LeaderElectionID:              "isthmus-hub",
+		LeaderElectionNamespace:       o.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       &grace,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("manager: %w", err)
+	}
+	return mgr, nil
+}
+
+// hub is the process while it is put together.
+type hub struct {
+	o   Options
+	cfg *rest.Config
+	mgr manager.Manager
+	log *slog.Logger
+	reg *prometheus.Registry
+
+	ids      *hubidentity.Service
+	liveness *liveness.Observer
+	registry *registry.Registry
+	engine   *engine.Engine
+}
+
+// build makes the rooms, in the order of the data: identity, liveness, registry, engine, and the controllers that write.
+func (h *hub) build(ctx context.Context) error {
+	direct, err := client.New(h.cfg, client.Options{Scheme: h.mgr.GetScheme()})
+	if err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	epoch, err := loadEpoch(ctx, direct, h.o.Namespace)
+	if err != nil {
+		return err
+	}
+	apiCA, err := h.o.apiCA(h.cfg)
+	if err != nil {
+		return err
+	}
+	h.ids, err = hubidentity.NewService(ctx, hubidentity.Options{
+		Client: direct, Namespace: h.o.Namespace, Fleet: h.o.Fleet, APIServer: h.o.APIServerURL, APICA: apiCA,
+		Recorder: h.mgr.GetEventRecorder("isthmus-hub"), Registerer: h.reg, Log: h.log.With("room", "identity"),
+	})
+	if err != nil {
+		return err
+	}
+	h.liveness, err = liveness.New(liveness.Options{
+		Cache: h.mgr.GetCache(), LeaseDuration: h.o.LeaseDuration, HubAddresses: []string{h.o.AdvertiseAddress}, Log: h.log.With("room", "liveness"),
+	})
+	if err != nil {
+		return err
+	}
+	if err := h.buildEngine(ctx, epoch); err != nil {
+		return err
+	}
+	for _, r := range []manager.Runnable{h.ids, h.liveness, h.engine} {
+		if err := h.mgr.Add(r); err != nil {
+			return err
+		}
+	}
+	return spoke.Setup(h.mgr, spoke.Options{
+		Fleet: h.o.Fleet, HubAddress: h.o.AdvertiseAddress, APIServer: h.o.APIServerURL, APICA: apiCA,
+		Bundle: h.ids.Bundle, Liveness: h.liveness, Findings: h.engine, Withdrawer: h.engine,
+		SkipNameValidation: h.o.skipNameValidation,
+	})
+}
+
+func (h *hub) buildEngine(ctx context.Context, epoch string) error {
+	h.registry = registry.New(time.Now)
+	synced, err := h.registry.Watch(ctx, h.mgr.GetCache())
+	if err != nil {
+		return err
+	}
+	h.engine, err = engine.New(engine.Options{
+		Fleet: h.o.Fleet, Epoch: epoch, Registry: h.registry, Liveness: h.liveness, Synced: synced, Peer: identity.PeerID,
+		Log: h.log.With("room", "engine"), Registerer: h.reg, Grace: h.o.StartGrace,
+		LeaseAge: h.leaseAge,
+	})
+	return err
+}
+
+// leaseAge reads the cache that liveness keeps, by the spoke's own clock: for people only.
+func (h *hub) leaseAge(spoke string) (time.Duration, bool) {
+	var lease coordinationv1.Lease
+	key := client.ObjectKey{Namespace: registry.NamespacePrefix + spoke, Name: "spoke"}
+	if err := h.mgr.GetCache().Get(context.Background(), key, &lease); err != nil || lease.Spec.RenewTime == nil {
+		return 0, false
+	}
+	return time.Since(lease.Spec.RenewTime.Time), true
+}
+
+// listen opens the ports, so that one in use is told at once and by its flag.
+func (h *hub) listen(ctx context.Context) error {
+	metrics := http.NewServeMux()
+	metrics.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{h.reg, ctrlmetrics.Registry}, promhttp.HandlerOpts{}))
+	server := grpcServer(h.ids.Source(), h.ids, h.engine.Server())
+	for _, p := range []struct {
+		flag, address string
+		serve         func(net.Listener) everywhere
+	}{
+		{"grpc-address", h.o.GRPCAddress, func(l net.Listener) everywhere { return serveGRPC(l, server) }},
+		{"metrics-address", h.o.MetricsAddress, func(l net.Listener) everywhere { return serveHTTP(l, metrics) }},
+		{"debug-address", h.o.DebugAddress, func(l net.Listener) everywhere { return serveHTTP(l, debug.Handler(h.engine)) }},
+	} {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.address)
+		if err != nil {
+			return fmt.Errorf("--%s: %w", p.flag, err)
+		}
+		if err := h.mgr.Add(p.serve(l)); err != nil {
+			return errors.Join(err, l.Close())
+		}
+	}
+	return errors.Join(
+		h.mgr.AddHealthzCheck("ping", func(*http.Request) error { return nil }),
+		h.mgr.AddReadyzCheck("serving", h.serving),
+	)
+}
+
+// serving fails until streams are served.
+func (h *hub) serving(*http.Request) error {
+	select {
+	case <-h.engine.Serving():
+		return nil
+	default:
+		return errors.New("the first build is not done, or spokes are not known completely")
+	}
+}
