@@ -10,16 +10,29 @@ for suite in unit cel e2e; do
   [ ! -s "$results/$suite.json" ] || files+=("$results/$suite.json")
 done
 if [ ${#files[@]} -eq 0 ]; then
-  echo "no test ran" >&2
+  echo "no test ran"
   exit 1
 fi
 status=0
-# shellcheck disable=SC2016 # expanded by the inner shell, with gotestsum's variables
-bin/tools/gotestsum --format none --hide-summary=skipped,output \
-  --post-run-command 'sh -c "echo \"\$((TESTS_TOTAL - TESTS_FAILED - TESTS_SKIPPED)) passed, \$((TESTS_FAILED + TESTS_ERRORS)) failed, \$TESTS_SKIPPED skipped\""' \
-  --raw-command -- cat "${files[@]}" || status=$?
+bin/tools/gotestsum --format none --hide-summary=skipped --raw-command -- cat "${files[@]}" || status=$?
+broken=0
 if [ -s "$results/failed-suites" ]; then
-  echo "failed: $(paste -sd' ' "$results/failed-suites")" >&2
+  broken=$(wc -l <"$results/failed-suites")
+  echo "failed suites: $(paste -sd' ' "$results/failed-suites")"
   status=1
 fi
+# A package that fails without a failing test (it does not build, or its TestMain gave up) counts as one failure, and so
+# does a suite that failed without any of these, such as a lab that did not start.
+awk -v broken="$broken" '
+  { package = $0; sub(/.*"Package":"/, "", package); sub(/".*/, "", package) }
+  /"Test":/ && /"Action":"pass"/ { passed++ }
+  /"Test":/ && /"Action":"fail"/ { failed++; told[package] = 1 }
+  /"Test":/ && /"Action":"skip"/ { skipped++ }
+  !/"Test":/ && /"Action":"fail"/ { packages[package] = 1 }
+  END {
+    for (p in packages) if (!(p in told)) failed++
+    if (failed == 0) failed = broken
+    printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
+  }
+' "${files[@]}"
 exit "$status"
