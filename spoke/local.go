@@ -20,7 +20,7 @@ const localPatience = 5 * time.Second
 
 // resourceSet is what is needed of source.Set.
 type resourceSet interface {
-	Subscribe(func(source.Key))
+	Subscribe(func(source.Key)) (unsubscribe func())
 	Synced() <-chan struct{}
 	Awaited() []string
 	All() []source.Resource
@@ -38,12 +38,13 @@ type localResources struct {
 	mu      sync.Mutex
 	changed map[source.Key]bool
 	wake    chan struct{}
+	leave   func()
 }
 
 // newLocalResources subscribes; call it before the set runs.
 func newLocalResources(set resourceSet, give func([]localtable.Resource), log *slog.Logger) *localResources {
 	l := &localResources{set: set, give: give, log: log, changed: map[source.Key]bool{}, wake: make(chan struct{}, 1)}
-	set.Subscribe(func(k source.Key) {
+	l.leave = set.Subscribe(func(k source.Key) {
 		l.mu.Lock()
 		l.changed[k] = true
 		l.mu.Unlock()
@@ -56,6 +57,7 @@ func newLocalResources(set resourceSet, give func([]localtable.Resource), log *s
 }
 
 func (l *localResources) run(ctx context.Context) error {
+	defer l.leave()
 	wait := time.NewTimer(localPatience)
 	defer wait.Stop()
 	select {

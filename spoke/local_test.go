@@ -24,9 +24,13 @@ type fakeSet struct {
 	endpoints map[source.Key][]source.Endpoint
 }
 
-func (s *fakeSet) Subscribe(f func(source.Key)) { s.tell = f }
-func (s *fakeSet) Synced() <-chan struct{}      { return s.synced }
-func (s *fakeSet) Awaited() []string            { return nil }
+func (s *fakeSet) Subscribe(f func(source.Key)) func() {
+	s.tell = f
+	return func() {}
+}
+
+func (s *fakeSet) Synced() <-chan struct{} { return s.synced }
+func (s *fakeSet) Awaited() []string       { return nil }
 func (s *fakeSet) All() []source.Resource {
 	s.mu.Lock()
 	defer s.mu.Unlock()
