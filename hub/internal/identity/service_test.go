@@ -477,4 +477,3 @@ func TestHubRenewsItself(t *testing.T) {
 		t.Errorf("ends %s, before %s", next.NotAfter, first.NotAfter)
 	}
 }
-

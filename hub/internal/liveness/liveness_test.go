@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -311,6 +312,13 @@ func TestReportedAddresses(t *testing.T) {
 	want := []string{"127.0.0.1: it is loopback", "10.9.9.9: it is the hub's own", "not a host: it is neither an IP address nor a DNS name"}
 	if d := cmp.Diff(want, refused); d != "" {
 		t.Error(d)
+	}
+	if n := testutil.ToFloat64(b.metrics.refused); n != 3 {
+		t.Errorf("%v refusals counted", n)
+	}
+	b.judgeAll()
+	if n := testutil.ToFloat64(b.metrics.spokes.WithLabelValues("NeverSeen")); n != 1 {
+		t.Errorf("%v spokes counted that were never seen", n)
 	}
 	b.report("eu")
 	b.wantRouters("eu")

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -35,9 +37,11 @@ type Options struct {
 	Resolver     Resolver
 	ResolveEvery time.Duration
 	// Tick is how often Leases are judged; 500 ms when zero.
-	Tick  time.Duration
-	Clock clock.WithTicker
-	Log   *slog.Logger
+	Tick time.Duration
+	// Registerer takes the metrics; none are kept when nil.
+	Registerer prometheus.Registerer
+	Clock      clock.WithTicker
+	Log        *slog.Logger
 }
 
 // Observer watches. It implements manager.Runnable and runs on every replica.
@@ -55,6 +59,7 @@ type Observer struct {
 	policy   Policy
 	lastTick time.Time
 	changed  chan struct{}
+	metrics  observerMetrics
 }
 
 // subject is a Spoke, as far as it matters here.
@@ -89,7 +94,7 @@ func New(o Options) (*Observer, error) {
 		opts: o, synced: make(chan struct{}), kick: make(chan struct{}, 1),
 		spokes: map[string]*subject{}, beats: map[string]*heartbeat{}, reports: map[string]*v1alpha1.SpokeReport{},
 		known: map[string]Knowledge{}, names: map[string]*name{}, policy: Policy{Allow: o.Allow},
-		changed: make(chan struct{}),
+		changed: make(chan struct{}), metrics: newMetrics(o.Registerer),
 	}
 	obs.policy.Hub = obs.hubAddrs()
 	return obs, nil
@@ -162,8 +167,13 @@ func (o *Observer) judgeAll() {
 		}
 	}
 	o.lastTick = now
+	var counts [Silent + 1]int
 	for spoke := range o.spokes {
 		o.judge(spoke)
+		counts[o.known[spoke].Availability]++
+	}
+	for a, n := range counts {
+		o.metrics.spokes.WithLabelValues(Availability(a).String()).Set(float64(n))
 	}
 }
 
@@ -186,6 +196,11 @@ func (o *Observer) judge(spoke string) {
 	}
 	if old, was := o.known[spoke]; was && old.equal(k) {
 		return
+	}
+	for _, f := range k.Refused {
+		if !slices.Contains(o.known[spoke].Refused, f) {
+			o.metrics.refused.Inc()
+		}
 	}
 	o.known[spoke] = k
 	o.broadcast()

@@ -16,7 +16,7 @@ import (
 
 // ensureAccess makes the account that the spoke acts as, and what it may do: in its own namespace only.
 func (r *reconciler) ensureAccess(ctx context.Context, s *scope) error {
-	if s.conflict != "" {
+	if !s.usable {
 		return nil
 	}
 	account := &corev1.ServiceAccount{ObjectMeta: s.meta(objectName)}

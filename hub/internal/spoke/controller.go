@@ -50,11 +50,14 @@ type scope struct {
 	id        identity.ID
 	now       time.Time
 
-	// conflict says why the namespace cannot be used, or "".
+	// usable: the namespace is there and ours; otherwise conflict says why it cannot be, or is "" when that is not known.
+	usable   bool
 	conflict string
 	join     joinState
 	known    liveness.Knowledge
-	counts   counts
+	// built: counts are those of a build, not of an engine that has just started.
+	built  bool
+	counts counts
 
 	// after is when to look again; zero: when something changes.
 	after time.Duration
@@ -75,6 +78,12 @@ func (s *scope) again(d time.Duration) {
 
 // Reconcile brings one Spoke up to date: fetch, phases in order, one status patch.
 func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Result, err error) {
+	// Before everything that exists is taken in, every spoke would look as if it had never been seen.
+	select {
+	case <-r.Liveness.Synced():
+	case <-ctx.Done():
+		return ctrl.Result{}, ctx.Err()
+	}
 	spoke := &v1alpha1.Spoke{}
 	if err := r.client.Get(ctx, req.NamespacedName, spoke); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
@@ -118,10 +127,23 @@ func (r *reconciler) ensureFinalizer(ctx context.Context, spoke *v1alpha1.Spoke)
 
 // observe takes in what others know of the spoke.
 func (r *reconciler) observe(_ context.Context, s *scope) error {
-	s.known = r.Liveness.Get(s.spoke.Name)
+	s.known, s.built = r.Liveness.Get(s.spoke.Name), isClosed(r.Built)
 	c := &s.counts
 	c.exported, c.conflicts, c.rejected, c.stale = r.Findings.Spoke(s.spoke.Name)
 	return nil
+}
+
+// isClosed: nil counts as closed.
+func isClosed(c <-chan struct{}) bool {
+	if c == nil {
+		return true
+	}
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // patchStatus writes the status when it changed, and an Event for each condition that did.
@@ -140,7 +162,7 @@ func (r *reconciler) patchStatus(ctx context.Context, before *v1alpha1.Spoke, s 
 // setup watches Spokes, what belongs to them, and whatever changes what their status says.
 func (r *reconciler) setup(mgr manager.Manager) error {
 	changes := make(chan event.GenericEvent)
-	if err := mgr.Add(&changePump{reader: mgr.GetClient(), liveness: r.Liveness, findings: r.Findings, out: changes}); err != nil {
+	if err := mgr.Add(&changePump{reader: mgr.GetClient(), liveness: r.Liveness, findings: r.Findings, built: r.Built, out: changes}); err != nil {
 		return err
 	}
 	byLabel := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {

@@ -24,6 +24,8 @@ const (
 
 // joinState is how far joining has come.
 type joinState struct {
+	// known: the rest was read, and did not fail to be.
+	known    bool
 	enrolled bool
 	// expires is the end of the outstanding token; zero when there is none.
 	expires time.Time
@@ -49,7 +51,7 @@ type values struct {
 
 // ensureJoin keeps the join Secret with a token that is good for some time, until the spoke has enrolled.
 func (r *reconciler) ensureJoin(ctx context.Context, s *scope) error {
-	if s.conflict != "" {
+	if !s.usable {
 		return nil
 	}
 	enrolled, secret, err := r.readJoin(ctx, s, r.client)
@@ -60,6 +62,7 @@ func (r *reconciler) ensureJoin(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
+	s.join.known = true
 	if s.join.enrolled = enrolled; enrolled {
 		if secret != nil {
 			return client.IgnoreNotFound(r.client.Delete(ctx, secret, client.Preconditions{UID: &secret.UID}))

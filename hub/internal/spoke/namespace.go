@@ -32,7 +32,6 @@ func (r *reconciler) ensureNamespace(ctx context.Context, s *scope) error {
 	}
 	switch {
 	case err != nil:
-		s.conflict = "the namespace cannot be read or made"
 		return fmt.Errorf("namespace %s: %w", s.namespace, err)
 	case ns.Annotations[hubidentity.SpokeUIDAnnotation] != string(s.spoke.UID):
 		s.conflict = fmt.Sprintf("namespace %s exists and was not made for this Spoke: remove it, or choose another name", s.namespace)
@@ -43,6 +42,7 @@ func (r *reconciler) ensureNamespace(ctx context.Context, s *scope) error {
 		s.again(conflictRetry)
 		return nil
 	}
+	s.usable = true
 	if ns.Labels[managedByLabel] == managedBy && ns.Labels[spokeLabel] == s.spoke.Name {
 		return nil
 	}

@@ -21,12 +21,14 @@ type changePump struct {
 	reader   client.Reader
 	liveness Liveness
 	findings Findings
+	built    <-chan struct{}
 	out      chan<- event.GenericEvent
 }
 
 // seen is what the pump compares.
 type seen struct {
 	known  liveness.Knowledge
+	built  bool
 	counts counts
 }
 
@@ -38,6 +40,7 @@ func (p *changePump) Start(ctx context.Context) error {
 	case <-p.liveness.Synced():
 	}
 	last := map[string]seen{}
+	built := p.built // nil, so never ready, once it was closed
 	for {
 		live, found := p.liveness.Changed(), p.findings.Changes()
 		next, err := p.round(ctx, last)
@@ -50,6 +53,8 @@ func (p *changePump) Start(ctx context.Context) error {
 			return nil
 		case <-live:
 		case <-found:
+		case <-built:
+			built = nil
 		}
 		select {
 		case <-ctx.Done():
@@ -67,7 +72,7 @@ func (p *changePump) round(ctx context.Context, last map[string]seen) (map[strin
 	next := make(map[string]seen, len(spokes.Items))
 	for i := range spokes.Items {
 		spoke := &spokes.Items[i]
-		now := seen{known: p.liveness.Get(spoke.Name)}
+		now := seen{known: p.liveness.Get(spoke.Name), built: isClosed(p.built)}
 		c := &now.counts
 		c.exported, c.conflicts, c.rejected, c.stale = p.findings.Spoke(spoke.Name)
 		next[spoke.Name] = now

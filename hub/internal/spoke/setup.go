@@ -42,6 +42,9 @@ type Options struct {
 	Findings   Findings
 	Withdrawer Withdrawer
 
+	// Built is closed when Findings are those of a build; until then what a Spoke's status says of them is left alone.
+	// Nil: they always are.
+	Built <-chan struct{}
 	// WithdrawTimeout bounds how long a deletion waits for acknowledgements; 10 s when zero.
 	WithdrawTimeout time.Duration
 	// Workers is how many Spokes are reconciled at once; 8 when zero. A deletion holds one while it waits.

@@ -17,12 +17,14 @@ import (
 // maxMessage bounds a condition's message, in bytes.
 const maxMessage = 4096
 
-// describe writes the status from what the phases found out.
+// describe writes the status from what the phases found out. What a phase failed to read stays as it was: an API server
+// that stumbles makes nobody look gone.
 func describe(s *scope) {
 	st := &s.spoke.Status
-	if s.conflict == "" {
+	switch {
+	case s.usable:
 		st.Namespace = s.namespace
-	} else {
+	case s.conflict != "":
 		st.Namespace = ""
 	}
 	st.Identity = s.id.URI()
@@ -30,16 +32,23 @@ func describe(s *scope) {
 	if s.known.Reported {
 		st.Version = s.known.Version
 	}
-	st.Exported = ptr.To(int32(s.counts.exported))
-	for _, c := range []metav1.Condition{
-		joined(s), available(s), routerReady(s), conflicted(s), stale(s),
-	} {
+	set := func(c metav1.Condition) {
 		c.ObservedGeneration = s.spoke.Generation
 		c.LastTransitionTime = metav1.NewTime(s.now)
 		if len(c.Message) > maxMessage {
 			c.Message = c.Message[:maxMessage-3] + "..."
 		}
 		meta.SetStatusCondition(&st.Conditions, c)
+	}
+	if s.conflict != "" || s.join.known {
+		set(joined(s))
+	}
+	set(available(s))
+	set(routerReady(s))
+	if s.built {
+		st.Exported = ptr.To(int32(s.counts.exported))
+		set(conflicted(s))
+		set(stale(s))
 	}
 }
 
