@@ -19,6 +19,14 @@ import (
 // ErrNone says that the spoke has not enrolled yet: there is no Secret, or an empty one.
 var ErrNone = errors.New("not enrolled yet: Secret " + identity.SecretName + " holds no credentials")
 
+// InvalidError says what is wrong with the content of the Secret.
+type InvalidError struct{ Err error }
+
+func (e *InvalidError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *InvalidError) Unwrap() error { return e.Err }
+
 // ToSecret is the Secret that holds c.
 func ToSecret(c identity.Credentials, namespace string) *corev1.Secret {
 	return &corev1.Secret{
@@ -28,12 +36,16 @@ func ToSecret(c identity.Credentials, namespace string) *corev1.Secret {
 	}
 }
 
-// FromSecret reads what ToSecret wrote. Other errors than ErrNone name each key that is missing or wrong.
+// FromSecret reads what ToSecret wrote. The error is ErrNone, or an InvalidError that names each key that is missing or wrong.
 func FromSecret(s *corev1.Secret) (identity.Credentials, error) {
 	if len(s.Data) == 0 {
 		return identity.Credentials{}, ErrNone
 	}
-	return identity.ParseSecretData(s.Data)
+	c, err := identity.ParseSecretData(s.Data)
+	if err != nil {
+		return identity.Credentials{}, &InvalidError{err}
+	}
+	return c, nil
 }
 
 // Load reads the Secret once. ErrNone when there is none yet.

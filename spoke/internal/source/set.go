@@ -51,14 +51,15 @@ type Set struct {
 	metrics *metrics
 
 	mu          sync.Mutex
-	subscribers []func(Key)
+	subscribers map[int]func(Key)
+	next        int
 	awaited     map[string]bool // what has not been read yet
 	synced      chan struct{}
 }
 
 // New makes a Set; Run fills it.
 func New(o Options) (*Set, error) {
-	s := &Set{opts: o, kinds: map[v1alpha1.ResourceType]*Kind{}, awaited: map[string]bool{}, synced: make(chan struct{})}
+	s := &Set{opts: o, kinds: map[v1alpha1.ResourceType]*Kind{}, awaited: map[string]bool{}, subscribers: map[int]func(Key){}, synced: make(chan struct{})}
 	for i := range o.Kinds {
 		k := &o.Kinds[i]
 		if s.kinds[k.Type] != nil {
@@ -76,12 +77,23 @@ func New(o Options) (*Set, error) {
 	return s, err
 }
 
-// Subscribe calls f with each key whose resource or endpoints may have changed, from the goroutine that read the event:
-// f must be quick, and may be called from several goroutines at once. Call it before Run.
-func (s *Set) Subscribe(f func(Key)) {
+// Subscribe calls f with each key whose resource or endpoints may have changed, from the goroutine that read the event,
+// until the returned function is called: f must be quick, and may be called from several goroutines at once. What changed
+// before is not told; list after subscribing.
+func (s *Set) Subscribe(f func(Key)) (cancel func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.subscribers = append(s.subscribers, f)
+	id := s.next
+	s.next++
+	// Copied, so that tell needs no lock while it calls.
+	s.subscribers = maps.Clone(s.subscribers)
+	s.subscribers[id] = f
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.subscribers = maps.Clone(s.subscribers)
+		delete(s.subscribers, id)
+	}
 }
 
 // Synced is closed when everything that exists at the start has been read. A CRD that is absent holds nothing up; one that

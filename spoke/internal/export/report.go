@@ -1,0 +1,126 @@
+package export
+
+import (
+	"context"
+	"log/slog"
+	"reflect"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+)
+
+const (
+	// reportPause is the least time between two reports: a burst of slices is one report.
+	reportPause = 250 * time.Millisecond
+	// reportCheck is how often the report is read, in case that somebody else changed it.
+	reportCheck = 10 * time.Second
+)
+
+// Reporter keeps the SpokeReport true.
+type Reporter struct {
+	Hub              client.Client
+	Spoke, Namespace string
+	// Session is new each time.
+	Session, Version string
+	// Digest is Exporter.Digest; Routers and Unreachable what the report is to say. They must be quick.
+	Digest      func() (v1alpha1.SliceDigest, bool)
+	Routers     func() []v1alpha1.RouterAddress
+	Unreachable func() []string
+	// Changed yields when one of these may answer something new.
+	Changed <-chan struct{}
+	Clock   clock.WithTicker
+	Log     *slog.Logger
+	Metrics *Metrics
+}
+
+// Run reports until ctx ends.
+func (r *Reporter) Run(ctx context.Context) {
+	delay := time.Duration(0)
+	for {
+		if !r.pause(ctx, delay) {
+			return
+		}
+		err := r.report(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		r.Metrics.reports.WithLabelValues(result(err)).Inc()
+		if err != nil {
+			r.Log.Warn("cannot write this spoke's report, will try again", "error", err)
+			delay = min(max(2*delay, reportPause), longestRetry)
+			continue
+		}
+		delay = reportPause
+		if !r.wait(ctx) {
+			return
+		}
+	}
+}
+
+func (r *Reporter) pause(ctx context.Context, d time.Duration) bool {
+	if d == 0 {
+		return ctx.Err() == nil
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-r.Clock.After(d):
+		return true
+	}
+}
+
+func (r *Reporter) wait(ctx context.Context) bool {
+	timer := r.Clock.NewTimer(reportCheck)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-r.Changed:
+	case <-timer.C():
+	}
+	return true
+}
+
+// report writes what differs from what is there. Before the first export of the session is complete, session and slices
+// stay those of the session before: the hub must not compare an unfinished set.
+func (r *Reporter) report(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	obj := &v1alpha1.SpokeReport{}
+	err := r.Hub.Get(ctx, client.ObjectKey{Namespace: r.Namespace, Name: v1alpha1.ReportName}, obj)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
+	create := err != nil
+	spec := obj.Spec
+	spec.Spoke, spec.Version = r.Spoke, r.Version
+	spec.Routers, spec.Unreachable = clip(r.Routers(), 16), clip(r.Unreachable(), 1024)
+	if d, complete := r.Digest(); complete {
+		spec.Slices, spec.Session = d, r.Session
+	} else if create {
+		return nil
+	}
+	if reflect.DeepEqual(spec, obj.Spec) {
+		return nil
+	}
+	obj.Spec = spec
+	if create {
+		obj.ObjectMeta = metav1.ObjectMeta{Namespace: r.Namespace, Name: v1alpha1.ReportName}
+		return r.Hub.Create(ctx, obj, owner)
+	}
+	return r.Hub.Update(ctx, obj, owner)
+}
+
+// clip keeps a list within what the API takes; nil when it is empty.
+func clip[T any](list []T, longest int) []T {
+	if len(list) == 0 {
+		return nil
+	}
+	return slices.Clone(list[:min(len(list), longest)])
+}

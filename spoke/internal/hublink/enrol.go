@@ -1,0 +1,115 @@
+package hublink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/spoke/internal/credentials"
+)
+
+const (
+	// tokenCheck is how often the file is read while a token is waited for.
+	tokenCheck = time.Second
+	// A refused token is tried again after this time only: each try is counted and evented on the hub.
+	refusedRetry = 5 * time.Minute
+)
+
+// enrol asks for credentials until it has them, or ctx ends.
+func (k *Keeper) enrol(ctx context.Context) {
+	var refused []byte // the token that the hub refused
+	var until time.Time
+	retry := newBackoff(firstRetry, 30*time.Second)
+	for ctx.Err() == nil {
+		bundle, token, err := k.readJoin()
+		if err != nil {
+			k.wait(ctx, err.Error())
+			continue
+		}
+		if bytes.Equal(token, refused) && k.opts.Clock.Now().Before(until) {
+			k.wait(ctx, "the hub refused the join token; take a new one from Secret join of this spoke's namespace on the hub")
+			continue
+		}
+		c, err := k.enrolOnce(ctx, bundle, token)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			k.opts.Log.Info("joined the fleet", "identity", c.ID.String(), "renewAfter", c.RenewAfter)
+			k.keep(ctx, c)
+			return
+		}
+		if tokenRefused(err) {
+			k.opts.Log.Error("the hub refused the join token; waiting for another one", "error", err, "file", k.opts.TokenFile)
+			refused, until = token, k.opts.Clock.Now().Add(refusedRetry)
+			continue
+		}
+		delay := retry.next()
+		k.opts.Log.Warn("cannot join the fleet, will try again", "error", err, "in", delay)
+		k.sayUnlessRejected(Joining, "cannot join yet: "+err.Error())
+		k.sleep(ctx, delay)
+	}
+}
+
+// enrolOnce spends the token only when its fruit can be stored.
+func (k *Keeper) enrolOnce(ctx context.Context, bundle, token []byte) (identity.Credentials, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := credentials.Save(ctx, k.opts.Kubernetes, k.opts.Namespace, identity.Credentials{}, true); err != nil {
+		return identity.Credentials{}, fmt.Errorf("credentials could not be stored: %w", err)
+	}
+	c, err := k.opts.Issuer.Enroll(ctx, bundle, k.opts.Spoke, string(token))
+	k.opts.Metrics.enrolments.WithLabelValues(outcome(err)).Inc()
+	return c, err
+}
+
+func tokenRefused(err error) bool {
+	switch status.Code(err) {
+	case codes.Unauthenticated, codes.PermissionDenied, codes.InvalidArgument:
+		return true
+	}
+	return false
+}
+
+func (k *Keeper) readJoin() (bundle, token []byte, err error) {
+	bundle, err = os.ReadFile(k.opts.BundleFile)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the hub's CA cannot be read: %w", err)
+	}
+	token, err = os.ReadFile(k.opts.TokenFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil, fmt.Errorf("there is no join token in %s", k.opts.TokenFile)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("the join token cannot be read: %w", err)
+	}
+	if token = bytes.TrimSpace(token); len(token) == 0 {
+		return nil, nil, fmt.Errorf("the join token in %s is empty", k.opts.TokenFile)
+	}
+	return bundle, token, nil
+}
+
+func (k *Keeper) wait(ctx context.Context, detail string) {
+	if k.sayUnlessRejected(NoToken, detail) {
+		k.opts.Log.Warn("waiting for a join token", "reason", detail)
+	}
+	k.sleep(ctx, tokenCheck)
+}
+
+// sayUnlessRejected keeps the more telling reason; true when it changed something.
+func (k *Keeper) sayUnlessRejected(s State, detail string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.state == Rejected || k.state == s && k.detail == detail {
+		return false
+	}
+	k.state, k.detail = s, detail
+	return true
+}

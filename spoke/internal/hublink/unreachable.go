@@ -1,0 +1,143 @@
+package hublink
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+)
+
+const (
+	askInterval = time.Second
+	askTimeout  = 500 * time.Millisecond
+	// relayHealthPort is where a relay answers /unreachable.
+	relayHealthPort = 9091
+	maxAnswer       = 256 << 10
+)
+
+// Witness asks this spoke's routers which other spokes they cannot reach.
+type Witness struct {
+	// Pods are the addresses of the ready router pods.
+	Pods func() []netip.Addr
+	// Port of the relays' health endpoint; 9091 when zero.
+	Port    uint16
+	Changed func()
+	Clock   clock.WithTicker
+
+	mu          sync.Mutex
+	unreachable []string
+}
+
+// Unreachable names the spokes of which none of this spoke's routers reaches a router, sorted.
+func (w *Witness) Unreachable() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.unreachable
+}
+
+// Run asks every second until ctx ends.
+func (w *Witness) Run(ctx context.Context) {
+	transport := &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: 10 * askInterval}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: askTimeout}
+	ticker := w.Clock.NewTicker(askInterval)
+	defer ticker.Stop()
+	for {
+		answers := w.ask(ctx, client)
+		if ctx.Err() != nil {
+			return
+		}
+		w.set(common(answers))
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+		}
+	}
+}
+
+func (w *Witness) set(now []string) {
+	w.mu.Lock()
+	changed := !slices.Equal(w.unreachable, now)
+	w.unreachable = now
+	w.mu.Unlock()
+	if changed {
+		w.Changed()
+	}
+}
+
+// answer of a relay.
+type answer struct {
+	Unreachable []string `json:"unreachable"`
+	Probed      int      `json:"probed"`
+}
+
+// ask collects the answers of those relays that have any: one that does not answer, or probes nothing, is no witness.
+func (w *Witness) ask(ctx context.Context, client *http.Client) []answer {
+	pods := w.Pods()
+	answers := make([]*answer, len(pods))
+	port := w.Port
+	if port == 0 {
+		port = relayHealthPort
+	}
+	var wg sync.WaitGroup
+	for i, addr := range pods {
+		wg.Go(func() {
+			if a, err := get(ctx, client, netip.AddrPortFrom(addr, port)); err == nil && a.Probed > 0 {
+				answers[i] = &a
+			}
+		})
+	}
+	wg.Wait()
+	var out []answer
+	for _, a := range answers {
+		if a != nil {
+			out = append(out, *a)
+		}
+	}
+	return out
+}
+
+func get(ctx context.Context, client *http.Client, addr netip.AddrPort) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr.String()+"/unreachable", nil)
+	if err != nil {
+		return answer{}, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return answer{}, fmt.Errorf("%s answers %s", addr, resp.Status)
+	}
+	var a answer
+	err = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&a)
+	return a, err
+}
+
+// common are the spokes that all answers name, sorted; nil without answers.
+func common(answers []answer) []string {
+	if len(answers) == 0 {
+		return nil
+	}
+	var out []string
+	for _, name := range answers[0].Unreachable {
+		all := !slices.Contains(out, name)
+		for _, a := range answers[1:] {
+			all = all && slices.Contains(a.Unreachable, name)
+		}
+		if all {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
