@@ -9,21 +9,20 @@ const (
 
 // pace decides when to build: the first change after a quiet moment at once, those that follow together.
 type pace struct {
-	built time.Time // the last build
-	first time.Time // the first change since; zero: none
-	last  time.Time // the last change
+	built  time.Time // the last build
+	first  time.Time // the first change since; zero: none
+	atOnce bool      // the first change came after a quiet moment
 }
 
 // change notes a change and returns when to build.
 func (p *pace) change(now time.Time) time.Time {
 	if p.first.IsZero() {
-		p.first = now
+		p.first, p.atOnce = now, now.Sub(p.built) >= quiet
 	}
-	p.last = now
-	if now.Sub(p.built) >= quiet && p.first.Equal(now) {
-		return now
+	if p.atOnce {
+		return p.first
 	}
-	due := p.last.Add(quiet)
+	due := now.Add(quiet)
 	if limit := p.first.Add(longest); due.After(limit) {
 		return limit
 	}
