@@ -1,0 +1,196 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"helm.sh/helm/v4/pkg/chart/v2"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-dev/isthmus/test/lab/crds"
+	"github.com/isthmus-dev/isthmus/test/lab/internal/chart"
+	"github.com/isthmus-dev/isthmus/test/lab/internal/control"
+	"github.com/isthmus-dev/isthmus/test/lab/internal/kubelet"
+	"github.com/isthmus-dev/isthmus/test/lab/internal/plan"
+)
+
+// systemNamespace is where the charts install Isthmus.
+const systemNamespace = "isthmus-system"
+
+// cluster is one running cluster.
+type cluster struct {
+	plan    plan.Cluster
+	plane   *control.Plane
+	kubelet *kubelet.Kubelet
+}
+
+func (c *cluster) stop() {
+	if c.kubelet != nil {
+		c.kubelet.Stop()
+	}
+	c.plane.Stop()
+}
+
+// fleet is what the start of the clusters shares.
+type fleet struct {
+	d          *Daemon
+	bin        control.Binaries
+	hub, spoke *v2.Chart
+	hubReady   chan struct{} // closed when Spokes can be created
+	once       sync.Once
+	hubPlane   *control.Plane
+}
+
+func newFleet(d *Daemon) (*fleet, error) {
+	f := &fleet{d: d, hubReady: make(chan struct{})}
+	for name, at := range map[string]*string{"etcd": &f.bin.Etcd, "kube-apiserver": &f.bin.APIServer, "kube-controller-manager": &f.bin.ControllerManager} {
+		path, err := d.cfg.Tool(name)
+		if err != nil {
+			return nil, err
+		}
+		*at = path
+	}
+	if d.cfg.Bare {
+		return f, nil
+	}
+	for _, image := range []string{"hub", "spoke", "envoy"} {
+		if _, err := d.cfg.Image(image); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if f.hub, err = chart.Load(filepath.Join(d.cfg.Root, "charts", "hub")); err != nil {
+		return nil, err
+	}
+	f.spoke, err = chart.Load(filepath.Join(d.cfg.Root, "charts", "spoke"))
+	return f, err
+}
+
+// bring starts one cluster and all that belongs on it; the cluster lives until it is stopped.
+func (f *fleet) bring(ctx context.Context, pc plan.Cluster) error {
+	c, err := f.startPlane(ctx, pc)
+	if err != nil {
+		return err
+	}
+	if f.d.cfg.Bare {
+		return f.startKubelet(ctx, c)
+	}
+	definitions, err := f.definitions(pc)
+	if err != nil {
+		return err
+	}
+	if err := chart.ApplyCRDs(ctx, c.plane.Config, definitions); err != nil {
+		return fmt.Errorf("cluster %s: %w", pc.Name, err)
+	}
+	f.stage(pc, "definitions applied")
+	if err := f.startKubelet(ctx, c); err != nil {
+		return err
+	}
+	if pc.Hub {
+		if err := f.installHub(ctx, c); err != nil {
+			return err
+		}
+	}
+	if pc.Spoke {
+		return f.installSpoke(ctx, c)
+	}
+	return nil
+}
+
+func (f *fleet) stage(c plan.Cluster, what string) {
+	f.d.report(Progress{Stage: c.Name + ": " + what})
+}
+
+func (f *fleet) startPlane(ctx context.Context, pc plan.Cluster) (*cluster, error) {
+	d := f.d
+	dir := d.cfg.path("clusters", pc.Name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	plane, err := control.Start(ctx, pc, dir, d.cfg.path("logs", pc.Name), f.bin, d.fabric.Nodes[pc.Name], d.runner)
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{plan: pc, plane: plane}
+	d.mu.Lock()
+	d.clusters[pc.Name] = c
+	d.mu.Unlock()
+	f.stage(pc, "control plane ready")
+	return c, nil
+}
+
+func (f *fleet) startKubelet(ctx context.Context, c *cluster) error {
+	d := f.d
+	k, err := kubelet.Start(ctx, kubelet.Options{
+		Client: c.plane.Client, Cluster: c.plan, Node: d.fabric.Nodes[c.plan.Name], NodeName: c.plane.NodeName, Runner: d.runner,
+		Dir: d.cfg.path("clusters", c.plan.Name), Logs: d.cfg.path("logs", c.plan.Name), Images: d.cfg.Image,
+		Reserved: map[string]netip.Addr{
+			systemNamespace + "/isthmus-hub-grpc": c.plan.HubBalancer(),
+			systemNamespace + "/isthmus-router":   c.plan.RouterBalancer(),
+		},
+		UpdateDelay: d.cfg.UpdateDelay, Rootless: d.cfg.Rootless, Log: d.log.With("cluster", c.plan.Name),
+	})
+	if err != nil {
+		return fmt.Errorf("cluster %s: %w", c.plan.Name, err)
+	}
+	d.mu.Lock()
+	c.kubelet = k
+	d.mu.Unlock()
+	return awaitServiceAccount(ctx, c)
+}
+
+// awaitServiceAccount waits until pods can be created: the controllers run.
+func awaitServiceAccount(ctx context.Context, c *cluster) error {
+	return poll(ctx, time.Minute, "the default ServiceAccount of "+c.plan.Name, func(ctx context.Context) (bool, error) {
+		_, err := c.plane.Client.CoreV1().ServiceAccounts(corev1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
+		return err == nil, err
+	})
+}
+
+// definitions lists a cluster's CRDs: the hub's own on the hub, KAOS's where agents live.
+func (f *fleet) definitions(pc plan.Cluster) ([][]byte, error) {
+	var out [][]byte
+	for of, on := range map[*v2.Chart]bool{f.hub: pc.Hub, f.spoke: pc.Spoke} {
+		if !on {
+			continue
+		}
+		found, err := chart.CRDs(of)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, found...)
+	}
+	if pc.Spoke {
+		kaos, err := crds.KAOS()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, kaos...)
+	}
+	return out, nil
+}
+
+// poll asks until done, an end of ctx or the timeout; its error carries the last answer.
+func poll(ctx context.Context, timeout time.Duration, what string, ask func(context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		done, err := ask(ctx)
+		if done {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %s: %w (last: %v)", what, ctx.Err(), err)
+		case <-tick.C:
+		}
+	}
+}
