@@ -25,6 +25,8 @@ const (
 	longestRetry = 5 * time.Second
 	// requestTimeout bounds each write; the hub may be behind a link that swallows packets.
 	requestTimeout = 10 * time.Second
+	// leaderPause is how soon to look again while this process may not write.
+	leaderPause = time.Second
 )
 
 // Source is what an Exporter needs of a source.Set.
@@ -48,6 +50,8 @@ type Options struct {
 	Metrics          *Metrics
 	// Changed is called when Digest may answer something new. Optional, must be quick.
 	Changed func()
+	// MayWrite says whether this process is the one that writes. Optional.
+	MayWrite func() bool
 }
 
 // Exporter keeps this spoke's AgentSlices on the hub in step with its source. Make a new one for each session.
@@ -181,6 +185,10 @@ func (e *Exporter) next(ctx context.Context) bool {
 		return false
 	}
 	defer e.queue.Done(namespace)
+	if e.opts.MayWrite != nil && !e.opts.MayWrite() {
+		e.queue.AddAfter(namespace, leaderPause)
+		return true
+	}
 	e.mu.Lock()
 	changed, propagated := e.changed[namespace]
 	delete(e.changed, namespace)

@@ -34,6 +34,8 @@ type Reporter struct {
 	Unreachable func() []string
 	// Changed yields when one of these may answer something new.
 	Changed <-chan struct{}
+	// MayWrite says whether this process is the one that writes. Optional.
+	MayWrite func() bool
 	Clock   clock.WithTicker
 	Log     *slog.Logger
 	Metrics *Metrics
@@ -45,6 +47,10 @@ func (r *Reporter) Run(ctx context.Context) {
 	for {
 		if !r.pause(ctx, delay) {
 			return
+		}
+		if r.MayWrite != nil && !r.MayWrite() {
+			delay = leaderPause
+			continue
 		}
 		err := r.report(ctx)
 		if ctx.Err() != nil {

@@ -1,0 +1,119 @@
+// Command spoke runs Isthmus in a cluster that takes part in a fleet: the controller that exports what is there, and the
+// relay beside each router's Envoy.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/isthmus-dev/isthmus/spoke"
+)
+
+// version is set when linking.
+var version = "devel"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := root().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "spoke:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	var level slog.LevelVar
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: &level}))
+	c := &cobra.Command{
+		Use:           "spoke",
+		Short:         "Isthmus in a cluster of the fleet",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
+			klog.SetLogger(logr.FromSlogHandler(log.Handler()))
+			return fromEnvironment(c.Flags(), os.LookupEnv)
+		},
+	}
+	c.PersistentFlags().TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	c.AddCommand(controller(log), relay(log))
+	return c
+}
+
+func controller(log *slog.Logger) *cobra.Command {
+	o := spoke.ControllerOptions{Version: version, Pod: os.Getenv("POD_NAME"), Log: log}
+	c := &cobra.Command{
+		Use:   "controller",
+		Short: "Export this cluster's resources to the hub and keep its credentials",
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return spoke.RunController(c.Context(), o) },
+	}
+	f := c.Flags()
+	common(f, &o.Fleet, &o.Spoke, &o.Namespace, &o.HubAddress, &o.Kubeconfig)
+	f.StringVar(&o.HubCAFile, "hub-ca-file", "", "PEM file with the CA of the hub (required)")
+	f.StringVar(&o.JoinTokenFile, "join-token-file", "", "file with the one-time join token (required)")
+	f.StringVar(&o.MetricsAddress, "metrics-address", ":8080", "where /metrics is served")
+	f.StringVar(&o.HealthAddress, "health-address", ":8081", "where /healthz and /readyz are served")
+	f.StringVar(&o.RouterService, "router-service", "isthmus-router", "Service whose addresses other clusters are told")
+	f.StringVar(&o.RouterAddress, "router-address", "", "host:port at which other clusters reach the routers (default: the Service's)")
+	return c
+}
+
+func relay(log *slog.Logger) *cobra.Command {
+	o := spoke.RelayOptions{Log: log}
+	c := &cobra.Command{
+		Use:   "relay",
+		Short: "Serve the router's Envoy what it needs, from the hub, this cluster and the disk",
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return spoke.RunRelay(c.Context(), o) },
+	}
+	f := c.Flags()
+	common(f, &o.Fleet, &o.Spoke, &o.Namespace, &o.HubAddress, &o.Kubeconfig)
+	f.StringVar(&o.XDSSocket, "xds-socket", "/run/isthmus/xds.sock", "Unix socket for Envoy")
+	f.StringVar(&o.DataDir, "data-dir", "/var/lib/isthmus", "directory for what the hub served last; empty keeps nothing")
+	f.StringVar(&o.MetricsAddress, "metrics-address", ":9090", "where /metrics is served")
+	f.StringVar(&o.HealthAddress, "health-address", ":9091", "where /healthz, /readyz and /unreachable are served")
+	f.StringVar(&o.EnvoyAdmin, "envoy-admin", "127.0.0.1:9901", "host:port of Envoy's admin interface; empty: a stop is not announced")
+	f.IntVar(&o.EdgePort, "edge-port", 8080, "port of the edge listener")
+	f.IntVar(&o.GatewayPort, "gateway-port", 8081, "port of the listener behind a Gateway")
+	f.IntVar(&o.EastwestPort, "eastwest-port", 15443, "port of the mTLS listener for other clusters' routers")
+	f.StringVar(&o.BindAddress, "bind-address", "", "address of the router's listeners (default: all)")
+	f.BoolVar(&o.HideServedBy, "hide-served-by", false, "do not tell clients, in x-isthmus-served-by, which spoke answered")
+	return c
+}
+
+// common are the flags that both have.
+func common(f *pflag.FlagSet, fleet, name, namespace, hub, kubeconfig *string) {
+	f.StringVar(fleet, "fleet", "fleet", "name of the fleet: the trust domain of its identities, a DNS name")
+	f.StringVar(name, "spoke", "", "name of this cluster's Spoke (required)")
+	f.StringVar(namespace, "namespace", "isthmus-system", "namespace that the spoke runs in")
+	f.StringVar(hub, "hub-address", "", "host:port of the hub's gRPC port (required)")
+	f.StringVar(kubeconfig, "kubeconfig", "", "kubeconfig of this cluster (default: in cluster)")
+}
+
+// fromEnvironment sets each flag that was not given from ISTHMUS_<FLAG>.
+func fromEnvironment(f *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	var failed error
+	f.VisitAll(func(flag *pflag.Flag) {
+		name := "ISTHMUS_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		if v, ok := lookup(name); ok && !flag.Changed && failed == nil {
+			if err := f.Set(flag.Name, v); err != nil {
+				failed = fmt.Errorf("environment variable %s: %w", name, err)
+			}
+		}
+	})
+	return failed
+}
