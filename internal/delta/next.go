@@ -1,31 +1,14 @@
 package delta
 
 import (
-	"iter"
-	"maps"
-	"slices"
-
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
 
-// verdict on a pending name.
-type verdict int
-
-const (
-	skip   verdict = iota // the client has what it is to have
-	wait                  // something else must happen first; it makes the name pending again
-	send                  // send the resource
-	remove                // tell that it is gone
-)
-
 // next builds the next response, or nil when there is nothing to send before the client answers or a table changes.
 func (s *session) next() *discoveryv3.DeltaDiscoveryResponse {
-	if s.bytes >= s.limits.inflightBytes {
-		return nil
-	}
 	for _, t := range s.order {
-		if t.subscribed {
+		if t.subscribed && t.inflight < s.limits.inflightBytes {
 			if r := s.build(t); r != nil {
 				return r
 			}
@@ -34,203 +17,201 @@ func (s *session) next() *discoveryv3.DeltaDiscoveryResponse {
 	return nil
 }
 
-// build makes the next response of one type. Additions and removals never share a response: a client may refuse the
-// one and cannot refuse the other.
+// build makes the next response of one type. Additions and removals never share a response, so that a refusal is of the
+// one or the other.
 func (s *session) build(t *typeState) *discoveryv3.DeltaDiscoveryResponse {
-	b := &batch{sent: map[string]hold{}}
-	resp := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: t.url}
-	for name := range t.candidates() {
-		v, r := s.judge(t, name)
-		switch {
-		case v == skip:
-			delete(t.pending, name)
-			delete(t.forced, name)
-			s.settle(t, name)
-		case v == wait:
-			delete(t.pending, name)
-		case v == remove && len(b.sent) == 0:
-			s.takeRemoval(t, b, resp, name)
-		case v == send && len(b.removed) == 0 && (len(b.sent) == 0 || !t.alone[name]):
-			s.take(t, b, resp, r)
+	b, resp := &batch{}, &discoveryv3.DeltaDiscoveryResponse{TypeUrl: t.url}
+	var other []string // of the other kind: they go into the next response
+	for b.bytes < s.limits.chunkBytes && len(b.names) < s.most(t, resp) && len(other) < s.limits.chunkScopes {
+		name, ok := t.queue.pop()
+		if !ok {
+			break
 		}
-		if b.bytes >= s.limits.chunkBytes || (t.url == ScopeType && len(b.sent) >= s.limits.chunkScopes) || (len(b.sent) == 1 && t.alone[name]) {
+		o := t.odd[name]
+		alone := o != nil && o.alone
+		if alone && len(b.names) > 0 {
+			t.queue.ahead(name)
+			break
+		}
+		f := s.judge(t, name)
+		if f == nil {
+			t.tidy(name)
+			continue
+		}
+		if len(b.names) > 0 && (f.r == nil) != (len(resp.RemovedResources) > 0) {
+			other = append(other, name)
+			continue
+		}
+		s.launch(t, b, resp, name, f)
+		if alone {
 			break
 		}
 	}
-	last := !t.told && len(t.unsent) == 0
-	if len(b.sent)+len(b.removed) == 0 && !last {
+	t.queue.ahead(other...)
+	return s.dispatch(t, b, resp)
+}
+
+// most resources in a response.
+func (s *session) most(t *typeState, resp *discoveryv3.DeltaDiscoveryResponse) int {
+	if (t.url == ScopeType || t.url == RouteType) && len(resp.RemovedResources) == 0 {
+		return s.limits.chunkScopes
+	}
+	return s.limits.chunkBytes
+}
+
+// dispatch numbers a response that has something to say.
+func (s *session) dispatch(t *typeState, b *batch, resp *discoveryv3.DeltaDiscoveryResponse) *discoveryv3.DeltaDiscoveryResponse {
+	last := !t.told && t.unsent == 0
+	if len(b.names) == 0 && !last {
 		return nil
 	}
 	if last {
 		t.told = true
 		resp.SystemVersionInfo = Synced
+		s.checkSettled(t)
 	}
-	b.nonce = s.nextNonce()
-	resp.Nonce = b.nonce
-	t.batches[b.nonce] = b
-	s.bytes += b.bytes
+	resp.Nonce = s.nextNonce()
+	t.batches[resp.Nonce] = b
+	t.inflight += b.bytes
 	if s.events.pushed != nil {
-		s.events.pushed(t.url, len(b.sent)+len(b.removed), b.bytes)
+		s.events.pushed(t.url, len(b.names), b.bytes)
 	}
 	return resp
 }
 
-// candidates are the pending names: sorted while they are few, so that a small change goes out in one known order; as
-// they come while they are many, since sorting them for each response would cost more than it is worth.
-func (t *typeState) candidates() iter.Seq[string] {
-	if len(t.pending) <= 1024 {
-		return slices.Values(slices.Sorted(maps.Keys(t.pending)))
+// launch puts a resource, or the news that there is none, into a response.
+func (s *session) launch(t *typeState, b *batch, resp *discoveryv3.DeltaDiscoveryResponse, name string, f *flight) {
+	o := t.at(name)
+	o.flying, o.asked, o.stuck = f, false, false
+	b.names = append(b.names, name)
+	if f.r == nil {
+		resp.RemovedResources = append(resp.RemovedResources, name)
+		b.bytes += len(name) + overhead
+	} else {
+		resp.Resources = append(resp.Resources, &discoveryv3.Resource{Name: name, Version: f.r.Version, Resource: f.r.Body})
+		b.bytes += f.r.size()
+		s.count(f.r.Needs, 1)
 	}
-	return maps.Keys(t.pending)
-}
-
-func (s *session) take(t *typeState, b *batch, resp *discoveryv3.DeltaDiscoveryResponse, r Resource) {
-	resp.Resources = append(resp.Resources, &discoveryv3.Resource{Name: r.Name, Version: r.Version, Resource: r.Body})
-	_, known := t.table.Get(r.Name)
-	b.sent[r.Name] = hold{version: r.Version, needs: r.Needs, empty: !known}
-	b.bytes += r.size()
-	s.count(r.Needs, 1)
-	s.fly(t, b, r.Name)
+	t.dispatched(name)
 	if t.url == ClusterType {
-		s.sendAgain(AssignmentType, r.Name)
+		s.clusterSent(name, f)
 	}
 }
 
-func (s *session) takeRemoval(t *typeState, b *batch, resp *discoveryv3.DeltaDiscoveryResponse, name string) {
-	resp.RemovedResources = append(resp.RemovedResources, name)
-	b.removed = append(b.removed, name)
-	b.bytes += len(name)
-	s.fly(t, b, name)
-}
-
-func (s *session) fly(t *typeState, b *batch, name string) {
-	t.flying[name] = b
-	delete(t.pending, name)
-	delete(t.forced, name)
-	delete(t.unsent, name)
-}
-
-// sendAgain sends the assignment behind each change of its cluster, even in the version that the client has: Envoy
-// warms a changed cluster only when the assignment comes again, and does not ask for it.
-func (s *session) sendAgain(typeURL, name string) {
-	t := s.types[typeURL]
-	if t == nil || !t.subscribed || !t.wants(name) {
+// clusterSent keeps the cluster's assignment in step. Behind each change of a cluster its assignment goes again, even in
+// the version that the client has: Envoy warms a changed cluster only when the assignment comes again, and does not ask
+// for it. With a removed cluster Envoy, which asks for
+// assignments by name, drops the assignment.
+func (s *session) clusterSent(name string, f *flight) {
+	s.wake(cause{given, Ref{ClusterType, name}})
+	a := s.types[AssignmentType]
+	if a == nil || !a.subscribed {
 		return
 	}
-	if _, held := t.held[name]; held || t.flying[name] != nil {
-		t.forced[name], t.pending[name] = true, true
+	o := a.odd[name]
+	flying := o != nil && o.flying != nil
+	if a.held[name] == nil && !flying {
+		return // it comes by itself
 	}
+	if f.r == nil {
+		if a.names[name] {
+			a.at(name).lost = a.held[name] != nil
+		}
+		if a.names[name] && flying {
+			o.flying.lost = true
+		}
+		return
+	}
+	a.at(name).asked = true
+	a.queue.push(name)
 }
 
-// judge decides on a pending name.
-func (s *session) judge(t *typeState, name string) (verdict, Resource) {
-	if t.flying[name] != nil {
-		return wait, Resource{}
+// judge decides on a name: what is to be sent of it now, or nil. What must wait is judged again when its time comes.
+func (s *session) judge(t *typeState, name string) *flight {
+	if o := t.odd[name]; o != nil {
+		if o.flying != nil {
+			o.flying.again = true
+			return nil
+		}
+		s.unwait(t, name)
+		o.stuck = false
 	}
-	h, held := t.held[name]
 	if !t.wants(name) {
-		return skip, Resource{}
+		s.settle(t, name)
+		return nil
 	}
-	r, ok := t.lookup(name)
-	if !ok {
-		return s.judgeGone(t, name, held), Resource{}
+	if r := t.table.get(name); r != nil {
+		return s.judgeThere(t, name, r)
 	}
-	if held && !h.empty && t.isEmpty(name) {
-		// The assignment is gone and its cluster not yet: it is emptied only when nothing needs it any more.
-		if s.judgeGone(t, name, held) == wait {
-			return wait, Resource{}
+	return s.judgeGone(t, name)
+}
+
+// judgeThere decides on a name that the table has.
+func (s *session) judgeThere(t *typeState, name string, r *Resource) *flight {
+	h, o := t.held[name], t.odd[name]
+	certain := o == nil || !o.asked && len(o.maybe) == 0
+	if h != nil && h.Version == r.Version && certain {
+		if h != r || o != nil && o.empty {
+			lost := o != nil && o.lost
+			s.hold(t, name, r)
+			if lost {
+				o.lost = true
+			}
+			s.wakeUsers(t, name)
 		}
+		s.settle(t, name)
+		return nil
 	}
-	if (held && h.version == r.Version && h.empty == t.isEmpty(name) && !t.forced[name]) || t.quarantined[name] == r.Version {
-		return skip, Resource{}
-	}
-	if on, unmet := s.unmet(r.Needs); unmet {
-		s.await(on, Ref{t.url, name})
-		return wait, Resource{}
-	}
-	return send, r
-}
-
-func (s *session) judgeGone(t *typeState, name string, held bool) verdict {
-	if !held {
-		if t.names[name] || t.forced[name] {
-			return remove // asked for by name, and not there: say so
+	if o != nil && o.refused {
+		if o.version == r.Version {
+			s.settle(t, name)
+			return nil
 		}
-		return skip
+		o.refused = false
 	}
-	if !mayNeed(t.url) && (s.unknown > 0 || !s.answers) {
-		delete(t.unsent, name) // Synced speaks of what is there, not of what is gone
-		s.await(unknownRef, Ref{t.url, name})
-		return wait
-	}
-	if self := (Ref{t.url, name}); s.users[self] > 0 {
-		s.await(self, self)
-		return wait
-	}
-	return remove
-}
-
-// unmet returns a need that the client does not hold, or is about to lose.
-func (s *session) unmet(needs []Ref) (Ref, bool) {
-	for _, n := range needs {
-		t, c := s.types[n.Type], s.types[ClusterType]
-		// Envoy subscribes to assignments only once it has a cluster: who takes clusters waits for their assignments.
-		takesClusters := n.Type == AssignmentType && c != nil && c.subscribed
-		if t == nil || !t.subscribed && !takesClusters {
-			continue
+	if on, hopeless, unmet := s.unmet(r.Needs); unmet {
+		s.await(t, name, cause{given, on})
+		if hopeless {
+			t.at(name).stuck = true
+			s.wakeUsers(t, name)
+			s.settle(t, name)
 		}
-		h, held := t.held[n.Name]
-		if !held || h.empty || t.leaving(n.Name) {
-			return n, true
+		return nil
+	}
+	return &flight{r: r}
+}
+
+// judgeGone decides on a name that the table lacks.
+func (s *session) judgeGone(t *typeState, name string) *flight {
+	o := t.odd[name]
+	nothing := t.held[name] == nil && (o == nil || len(o.maybe) == 0)
+	asked := o != nil && o.asked
+	switch {
+	case t.url == AssignmentType && t.names[name] && (nothing || o != nil && o.empty):
+		// An EDS subscription is answered at once, with an empty assignment: Envoy would wait for it.
+		if nothing || asked {
+			return &flight{r: emptyAssignment(name), empty: true}
 		}
-		if takesClusters && !c.arriving(n.Name) {
-			return Ref{ClusterType, n.Name}, true
+	case nothing && asked:
+		return &flight{} // asked for by name, and not there: say so
+	case nothing:
+		s.wakeUsers(t, name)
+	case o != nil && o.refused && o.version == "":
+	default:
+		on, busy := s.busy(t, name)
+		if !busy {
+			return &flight{}
 		}
+		s.await(t, name, on) // and settle: Synced speaks of what is there, not of what is gone
 	}
-	return Ref{}, false
+	s.settle(t, name)
+	return nil
 }
 
-// leaving says whether the removal of a name is in flight.
-func (t *typeState) leaving(name string) bool {
-	b := t.flying[name]
-	if b == nil {
-		return false
-	}
-	_, sent := b.sent[name]
-	return !sent
-}
-
-// arriving says whether the client holds a name, or has been sent it: its acknowledgement may be held up by others.
-func (t *typeState) arriving(name string) bool {
-	if b := t.flying[name]; b != nil {
-		_, sent := b.sent[name]
-		return sent
-	}
-	_, held := t.held[name]
-	return held
-}
-
-// lookup is the table's resource, or an empty assignment for a name that an Envoy asks for and the table lacks.
-func (t *typeState) lookup(name string) (Resource, bool) {
-	if r, ok := t.table.Get(name); ok {
-		return r, true
-	}
-	if t.url == AssignmentType && t.names[name] {
-		return emptyAssignment(name), true
-	}
-	return Resource{}, false
-}
-
-func (t *typeState) isEmpty(name string) bool {
-	_, known := t.table.Get(name)
-	return !known
-}
-
-// emptyAssignment answers an EDS subscription to a name that is not known: Envoy would wait for it.
-func emptyAssignment(name string) Resource {
+func emptyAssignment(name string) *Resource {
 	r, err := NewResource(name, &endpointv3.ClusterLoadAssignment{ClusterName: name})
 	if err != nil {
 		panic(err) // a message without content that can fail to marshal does not exist
 	}
-	return r
+	return &r
 }

@@ -58,4 +58,7 @@ func NewResource(name string, m proto.Message, needs ...Ref) (Resource, error) {
 // Hash of a body: xxhash64, 16 hexadecimal digits.
 func Hash(body []byte) string { return fmt.Sprintf("%016x", xxhash.Sum64(body)) }
 
-func (r Resource) size() int { return len(r.Body.GetValue()) + len(r.Name) + 64 }
+// overhead of a resource in a response beside its body and name, about.
+const overhead = 64
+
+func (r *Resource) size() int { return len(r.Body.GetValue()) + len(r.Name) + overhead }

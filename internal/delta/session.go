@@ -5,18 +5,18 @@ import (
 	"slices"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 )
 
 // Synced is the system_version_info of the response that ends the initial state of a type on a stream: with it the
-// client has been sent all that the view held when the client subscribed. Envoy ignores the field; Client reads it.
+// client has been sent all that the view held when the client subscribed, but for what it cannot be given (a table that
+// needs a cluster which the client refuses). Envoy ignores the field; Client reads it.
 const Synced = "synced"
 
 // limits of one stream.
 type limits struct {
 	chunkBytes    int // of one response, about
 	chunkScopes   int // route tables in one response: a batch of 1,000 blocks Envoy's main thread for 353 ms
-	inflightBytes int // sent and not yet acknowledged
+	inflightBytes int // sent and not yet answered, per type: Envoy answers for clusters only once it has assignments
 }
 
 // session is the state of one stream, pure: requests and changes go in, responses come out.
@@ -24,11 +24,10 @@ type session struct {
 	limits  limits
 	types   map[string]*typeState
 	order   []*typeState // by rank
-	users   map[Ref]int  // how many held or in-flight resources need it
-	answers bool         // a response was answered
+	users   map[Ref]int  // how many resources that the client holds, may hold or is being sent need it
 	unknown int          // resources held from an earlier stream in a version that is not ours: their needs are unknown
-	waiting map[Ref]map[Ref]bool
-	bytes   int
+	answers bool         // a response was answered
+	waiting map[cause]map[Ref]struct{}
 	nonce   uint64
 	events  events
 }
@@ -42,52 +41,61 @@ type events struct {
 	synced      func(typeURL string)
 }
 
-// hold is what a client holds of a resource.
-type hold struct {
-	version string
-	needs   []Ref
-	unknown bool // held from an earlier stream in a version that is not ours
-	empty   bool // an empty assignment, sent because the name was not known
-}
-
 // typeState is the state of one type on the stream.
 type typeState struct {
-	table       *Table
-	url         string
-	subscribed  bool
-	wildcard    bool
-	names       map[string]bool // subscribed by name
-	cursor      uint64
-	held        map[string]hold
-	flying      map[string]*batch // by name
-	batches     map[string]*batch // by nonce
-	pending     map[string]bool   // may differ from what the client has
-	forced      map[string]bool   // to be sent even in the version that the client has
-	alone       map[string]bool   // to be sent in a response of its own
-	quarantined map[string]string // name -> version that the client refused alone
-	initial     map[string]bool   // not yet settled since the subscription
-	unsent      map[string]bool   // of initial: not yet sent
-	greeted     bool              // a response was sent
-	told        bool              // the response marked Synced was sent
-	settled     bool              // all of initial was acknowledged or quarantined
+	table      *Table
+	url        string
+	subscribed bool
+	wildcard   bool
+	names      map[string]bool // subscribed by name
+	cursor     uint64
+	held       map[string]*Resource // what the client acknowledged last
+	odd        map[string]*oddity   // names that are not at rest
+	queue      queue                // names to be judged
+	batches    map[string]*batch    // in flight, by nonce
+	inflight   int                  // bytes of batches
+	initial    map[string]bool      // of the names at the subscription, those not settled; true: neither sent nor given up
+	unsent     int                  // how many of initial are true
+	told       bool                 // the response marked Synced was sent
+	settled    bool                 // all of initial was acknowledged, refused or given up
+}
+
+// oddity is what there is to say of a name beyond what the client holds of it. At rest there is none, so that a stream
+// costs one map entry for each name.
+type oddity struct {
+	flying  *flight
+	maybe   []*Resource // refused together with others: the client may have applied any of them
+	unknown bool        // held in a version that is not ours
+	empty   bool        // held is an empty assignment, sent because the name was not known
+	lost    bool        // the client may have lost what it held
+	asked   bool        // an answer is due even if nothing changed
+	alone   bool        // to be sent in a response of its own
+	refused bool        // refused alone, in the version below ("": its removal)
+	version string
+	stuck   bool   // needs what the client cannot be given
+	waits   *cause // what makes it worth judging again
+}
+
+// flight is a resource, or the news that there is none (nil), on its way to the client.
+type flight struct {
+	r       *Resource
+	empty   bool
+	again   bool // judge the name again when this is answered
+	dropped bool // the client has unsubscribed since
+	lost    bool // the client loses it (its cluster is removed behind it)
 }
 
 // batch is one response in flight.
 type batch struct {
-	nonce   string
-	sent    map[string]hold
-	removed []string
-	bytes   int
+	names []string
+	bytes int
 }
 
 func newSession(v *View, l limits, e events) *session {
-	s := &session{limits: l, types: map[string]*typeState{}, users: map[Ref]int{}, waiting: map[Ref]map[Ref]bool{}, events: e}
+	s := &session{limits: l, types: map[string]*typeState{}, users: map[Ref]int{}, waiting: map[cause]map[Ref]struct{}{}, events: e}
 	for _, t := range v.Tables {
-		st := &typeState{
-			table: t, url: t.typeURL, names: map[string]bool{}, held: map[string]hold{}, flying: map[string]*batch{},
-			batches: map[string]*batch{}, pending: map[string]bool{}, forced: map[string]bool{}, alone: map[string]bool{},
-			quarantined: map[string]string{}, initial: map[string]bool{}, unsent: map[string]bool{},
-		}
+		st := &typeState{table: t, url: t.typeURL, names: map[string]bool{}, held: map[string]*Resource{}, odd: map[string]*oddity{},
+			queue: newQueue(), batches: map[string]*batch{}, initial: map[string]bool{}}
 		s.types[t.typeURL] = st
 		s.order = append(s.order, st)
 	}
@@ -101,57 +109,88 @@ func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest) {
 	if t == nil {
 		return
 	}
-	first := !t.subscribed
-	if first {
-		t.subscribed = true
-		_, t.cursor, _ = t.table.since(0)
-		s.resume(t, r.GetInitialResourceVersions())
+	if !t.subscribed {
+		s.begin(t, r)
+		return
 	}
 	if b := t.batches[r.GetResponseNonce()]; b != nil {
-		s.answered(t, b, r.GetErrorDetail())
-	}
-	if first && len(r.GetResourceNamesSubscribe()) == 0 {
-		s.subscribe(t, "*", first)
+		s.answered(t, r.GetResponseNonce(), b, r.GetErrorDetail())
 	}
 	for _, name := range r.GetResourceNamesSubscribe() {
-		s.subscribe(t, name, first)
+		s.subscribe(t, name)
 	}
 	for _, name := range r.GetResourceNamesUnsubscribe() {
 		s.unsubscribe(t, name)
 	}
-	if first {
-		t.unsent = make(map[string]bool, len(t.pending))
-		for name := range t.pending {
-			t.initial[name], t.unsent[name] = true, true
+}
+
+// begin takes the first request of a type in: what the client wants, and what it holds from an earlier stream.
+func (s *session) begin(t *typeState, r *discoveryv3.DeltaDiscoveryRequest) {
+	t.subscribed = true
+	t.cursor = t.table.end()
+	t.wildcard = len(r.GetResourceNamesSubscribe()) == 0
+	for _, name := range r.GetResourceNamesSubscribe() {
+		if name == "*" {
+			t.wildcard = true
+			continue
+		}
+		t.names[name] = true
+		t.queue.push(name)
+		if _, held := r.GetInitialResourceVersions()[name]; !held {
+			t.at(name).asked = true
 		}
 	}
+	if t.wildcard {
+		for _, name := range t.table.Names() {
+			t.queue.push(name)
+		}
+	}
+	for name, version := range r.GetInitialResourceVersions() {
+		if t.wants(name) {
+			s.resume(t, name, version)
+		}
+	}
+	for name := range t.queue.in {
+		t.initial[name] = true
+	}
+	t.unsent = len(t.initial)
 }
 
 // resume takes over what the client holds from an earlier stream.
-func (s *session) resume(t *typeState, versions map[string]string) {
-	for name, version := range versions {
-		h := hold{version: version, unknown: true}
-		if r, ok := t.table.Get(name); ok && r.Version == version {
-			h = hold{version: version, needs: r.Needs}
+func (s *session) resume(t *typeState, name, version string) {
+	t.queue.push(name)
+	r := t.table.get(name)
+	switch {
+	case r != nil && r.Version == version:
+		s.hold(t, name, r)
+	case r == nil && t.url == AssignmentType && t.names[name] && emptyAssignment(name).Version == version:
+		s.hold(t, name, emptyAssignment(name))
+		t.at(name).empty = true
+	default:
+		s.hold(t, name, &Resource{Name: name, Version: version})
+		t.at(name).unknown = true
+		if mayNeed(t.url) {
+			s.unknown++
 		}
-		s.keep(t, name, h)
-		t.pending[name] = true
 	}
 }
 
-func (s *session) subscribe(t *typeState, name string, first bool) {
+func (s *session) subscribe(t *typeState, name string) {
 	if name == "*" {
 		t.wildcard = true
 		for _, n := range t.table.Names() {
-			t.pending[n] = true
+			t.queue.push(n)
 		}
 		return
 	}
 	t.names[name] = true
-	t.pending[name] = true
-	if !first {
-		// A client that names again what it holds has lost it (a cluster removed and added): send it again.
-		t.forced[name] = true
+	t.queue.push(name)
+	// A client that names again what it holds has lost it (a cluster removed and added): send it again.
+	o := t.at(name)
+	o.asked = true
+	o.lost = t.held[name] != nil
+	if o.flying != nil {
+		o.flying.lost = true
 	}
 }
 
@@ -163,12 +202,17 @@ func (s *session) unsubscribe(t *typeState, name string) {
 				s.drop(t, n)
 			}
 		}
+		for n := range t.odd {
+			if !t.names[n] {
+				s.drop(t, n)
+			}
+		}
 		return
 	}
 	delete(t.names, name)
-	if t.wildcard {
-		t.pending[name] = true // the protocol asks to say whether it is still there
-		t.forced[name] = true
+	if t.wildcard { // the protocol asks to say whether it is still there
+		t.at(name).asked = true
+		t.queue.push(name)
 		return
 	}
 	s.drop(t, name)
@@ -176,11 +220,17 @@ func (s *session) unsubscribe(t *typeState, name string) {
 
 // drop forgets what the client has itself given up.
 func (s *session) drop(t *typeState, name string) {
-	s.keep(t, name, hold{})
-	delete(t.pending, name)
-	delete(t.forced, name)
+	s.hold(t, name, nil)
+	if o := t.odd[name]; o != nil {
+		s.unwait(t, name)
+		f := o.flying
+		*o = oddity{flying: f}
+		if f != nil {
+			f.dropped = true
+		}
+		t.tidy(name)
+	}
 	s.settle(t, name)
-	s.checkSettled(t)
 }
 
 // changed takes in what happened to the tables since the last call.
@@ -190,16 +240,19 @@ func (s *session) changed() {
 			continue
 		}
 		names, next, ok := t.table.since(t.cursor)
+		t.cursor = next
 		if !ok {
 			names = t.table.Names()
 			for n := range t.held {
-				t.pending[n] = true
+				t.queue.push(n)
+			}
+			for n := range t.odd {
+				t.queue.push(n)
 			}
 		}
-		t.cursor = next
 		for _, n := range names {
 			if t.wants(n) {
-				t.pending[n] = true
+				t.queue.push(n)
 			}
 		}
 	}
@@ -207,79 +260,30 @@ func (s *session) changed() {
 
 func (t *typeState) wants(name string) bool { return t.wildcard || t.names[name] }
 
-// answered takes in an ACK or, with a detail, a NACK.
-func (s *session) answered(t *typeState, b *batch, detail *rpcstatus.Status) {
-	delete(t.batches, b.nonce)
-	s.bytes -= b.bytes
-	if !s.answers {
-		s.answers = true
-		s.wakeAllIfKnown()
+// at is the oddity of a name, made if there is none.
+func (t *typeState) at(name string) *oddity {
+	o := t.odd[name]
+	if o == nil {
+		o = &oddity{}
+		t.odd[name] = o
 	}
-	if detail != nil {
-		s.refused(t, b, detail.GetMessage())
-		return
-	}
-	for name, h := range b.sent {
-		delete(t.flying, name)
-		delete(t.alone, name)
-		if t.wants(name) {
-			s.keep(t, name, h)
-		}
-		s.count(h.needs, -1)
-		if s.events.acked != nil {
-			s.events.acked(t.url, name, h.version)
-		}
-		if r, ok := t.lookup(name); !ok || r.Version != h.version || t.forced[name] {
-			t.pending[name] = true
-		}
-		s.settle(t, name)
-		s.wake(Ref{t.url, name})
-	}
-	s.removed(t, b)
-	s.checkSettled(t)
+	return o
 }
 
-// removed takes in that the client has dropped what it was told to; a client cannot refuse a removal.
-func (s *session) removed(t *typeState, b *batch) {
-	for _, name := range b.removed {
-		delete(t.flying, name)
-		s.keep(t, name, hold{})
-		if _, ok := t.lookup(name); ok {
-			t.pending[name] = true
-		}
-		if a := s.types[AssignmentType]; t.url == ClusterType && a != nil && !a.wildcard {
-			s.keep(a, name, hold{}) // Envoy drops the assignment with its cluster, and asks again for the next one
-		}
-		s.settle(t, name)
-		s.wake(Ref{t.url, name})
+// tidy drops the oddity of a name that is at rest.
+func (t *typeState) tidy(name string) {
+	o := t.odd[name]
+	if o != nil && o.flying == nil && len(o.maybe) == 0 && o.waits == nil && !o.unknown && !o.empty && !o.lost && !o.asked && !o.alone && !o.refused && !o.stuck {
+		delete(t.odd, name)
 	}
 }
 
-// refused takes a refused response apart: each resource is sent alone; one that was alone is quarantined.
-func (s *session) refused(t *typeState, b *batch, detail string) {
-	names := make([]string, 0, len(b.sent))
-	for name := range b.sent {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	if s.events.nacked != nil {
-		s.events.nacked(t.url, names, detail)
-	}
-	for _, name := range names {
-		delete(t.flying, name)
-		s.count(b.sent[name].needs, -1)
-		t.pending[name] = true
-		if len(names) > 1 {
-			t.alone[name] = true
-			continue
+// idle says whether the client has answered for all that it can be given now.
+func (s *session) idle() bool {
+	for _, t := range s.order {
+		if len(t.batches) > 0 || len(t.queue.in) > 0 {
+			return false
 		}
-		delete(t.alone, name)
-		t.quarantined[name] = b.sent[name].version
-		if s.events.quarantined != nil {
-			s.events.quarantined(t.url, name, b.sent[name].version, detail)
-		}
-		s.settle(t, name)
 	}
-	s.removed(t, b)
-	s.checkSettled(t)
+	return true
 }

@@ -14,7 +14,7 @@ type Table struct {
 	typeURL string
 
 	mu      sync.RWMutex
-	items   map[string]Resource
+	items   map[string]*Resource
 	log     []string // names in the order of their changes; log[i] is change base+i+1
 	base    uint64
 	wakeups map[chan<- struct{}]struct{}
@@ -22,7 +22,7 @@ type Table struct {
 
 // NewTable makes an empty table of one type.
 func NewTable(typeURL string) *Table {
-	return &Table{typeURL: typeURL, items: map[string]Resource{}, wakeups: map[chan<- struct{}]struct{}{}}
+	return &Table{typeURL: typeURL, items: map[string]*Resource{}, wakeups: map[chan<- struct{}]struct{}{}}
 }
 
 // TypeURL of the table's resources.
@@ -38,7 +38,7 @@ func (t *Table) Apply(upsert []Resource, remove []string) {
 		if old, ok := t.items[r.Name]; ok && old.Version == r.Version && slices.Equal(old.Needs, r.Needs) {
 			continue
 		}
-		t.items[r.Name] = r
+		t.items[r.Name] = &r
 		t.log = append(t.log, r.Name)
 	}
 	for _, name := range remove {
@@ -66,8 +66,24 @@ func (t *Table) Apply(upsert []Resource, remove []string) {
 func (t *Table) Get(name string) (Resource, bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	r, ok := t.items[name]
-	return r, ok
+	if r := t.items[name]; r != nil {
+		return *r, true
+	}
+	return Resource{}, false
+}
+
+// get is Get without a copy; nil if there is none.
+func (t *Table) get(name string) *Resource {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.items[name]
+}
+
+// end is the cursor behind the last change.
+func (t *Table) end() uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.base + uint64(len(t.log))
 }
 
 // Len is the number of resources.
