@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"math/big"
 	"net"
@@ -291,4 +292,9 @@ func (f *fixture) connect(m identity.Material, node string, hold chan struct{}) 
 		}
 	})
 	return p
+}
+
+// nobody is the peer where there are no streams.
+func nobody(context.Context) (identity.ID, error) {
+	return identity.ID{}, errors.New("no streams here")
 }
