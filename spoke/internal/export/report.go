@@ -36,9 +36,9 @@ type Reporter struct {
 	Changed <-chan struct{}
 	// MayWrite says whether this process is the one that writes. Optional.
 	MayWrite func() bool
-	Clock   clock.WithTicker
-	Log     *slog.Logger
-	Metrics *Metrics
+	Clock    clock.WithTicker
+	Log      *slog.Logger
+	Metrics  *Metrics
 }
 
 // Run reports until ctx ends.
