@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -39,6 +41,9 @@ func (d *Daemon) handle(ctx context.Context, conn *net.UnixConn) {
 			_ = f.Close()
 		}
 	}()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return // somebody looked whether the lab runs
+	}
 	var reply wire.Reply
 	switch {
 	case err != nil:

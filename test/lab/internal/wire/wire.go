@@ -77,8 +77,9 @@ func Send(c *net.UnixConn, r Request, files ...*os.File) error {
 	if err != nil {
 		return err
 	}
-	rest := append(body, '\n')[n:]
-	_, err = c.Write(rest)
+	if rest := append(body, '\n')[n:]; len(rest) > 0 {
+		_, err = c.Write(rest)
+	}
 	return err
 }
 
