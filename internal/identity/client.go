@@ -40,7 +40,7 @@ func (c Client) Enroll(ctx context.Context, bundle []byte, spoke, token string) 
 	if err := src.Set(Material{Bundle: bundle}); err != nil {
 		return Credentials{}, err
 	}
-	creds, err := c.call(ctx, src, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {
+	creds, err := c.call(src, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {
 		return cl.Enroll(ctx, &identitypb.EnrollRequest{Spoke: spoke, Token: token, Csr: csr})
 	})
 	if err != nil {
@@ -60,7 +60,7 @@ func (c Client) Renew(ctx context.Context, src *Source) (Credentials, error) {
 	if err != nil {
 		return Credentials{}, fmt.Errorf("renew: %w", err)
 	}
-	creds, err := c.call(ctx, src, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {
+	creds, err := c.call(src, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {
 		return cl.Renew(ctx, &identitypb.RenewRequest{Csr: csr})
 	})
 	if err != nil {
@@ -72,7 +72,7 @@ func (c Client) Renew(ctx context.Context, src *Source) (Credentials, error) {
 	return creds, nil
 }
 
-func (c Client) call(ctx context.Context, src *Source, rpc func(identitypb.IdentityClient, []byte) (*identitypb.Credentials, error)) (Credentials, error) {
+func (c Client) call(src *Source, rpc func(identitypb.IdentityClient, []byte) (*identitypb.Credentials, error)) (Credentials, error) {
 	key, csr, err := NewCSR()
 	if err != nil {
 		return Credentials{}, err

@@ -15,8 +15,8 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/identity"
 )
 
-// leaseName is the name of a spoke's Lease in its namespace.
-const leaseName = "spoke"
+// objectName is the name of a spoke's Lease and of its report, in its namespace.
+const objectName = v1alpha1.ReportName
 
 // watch subscribes to Spokes, Leases and reports and returns when what was there has been taken in. The func ends the
 // subscriptions.
@@ -102,7 +102,7 @@ func (o *Observer) leaseSeen(obj any, initial bool) {
 	if !ok || l.Spec.RenewTime == nil {
 		return
 	}
-	spoke, ok := spokeOf(l, leaseName)
+	spoke, ok := spokeOf(l)
 	if !ok {
 		return
 	}
@@ -124,7 +124,7 @@ func (o *Observer) leaseGone(obj any) {
 	if !ok {
 		return
 	}
-	if spoke, ok := spokeOf(l, leaseName); ok {
+	if spoke, ok := spokeOf(l); ok {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		if o.spokes[spoke] == nil {
@@ -138,7 +138,7 @@ func (o *Observer) reportSeen(obj any, _ bool) {
 	if !ok {
 		return
 	}
-	if spoke, ok := spokeOf(r, v1alpha1.ReportName); ok {
+	if spoke, ok := spokeOf(r); ok {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.reports[spoke] = r
@@ -152,7 +152,7 @@ func (o *Observer) reportGone(obj any) {
 	if !ok {
 		return
 	}
-	if spoke, ok := spokeOf(r, v1alpha1.ReportName); ok {
+	if spoke, ok := spokeOf(r); ok {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		delete(o.reports, spoke)
@@ -160,8 +160,8 @@ func (o *Observer) reportGone(obj any) {
 	}
 }
 
-// spokeOf is the spoke that an object of the wanted name belongs to, by its namespace.
-func spokeOf(obj client.Object, name string) (string, bool) {
+// spokeOf is the spoke that a Lease or report belongs to, by its namespace; false when its name is another.
+func spokeOf(obj client.Object) (string, bool) {
 	spoke, ok := strings.CutPrefix(obj.GetNamespace(), identity.SpokeNamespace(""))
-	return spoke, ok && spoke != "" && obj.GetName() == name
+	return spoke, ok && spoke != "" && obj.GetName() == objectName
 }

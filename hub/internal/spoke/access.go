@@ -46,8 +46,7 @@ func (r *reconciler) ensureAccess(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// ensure makes an object or corrects it. One whose label somebody took off is not in the cache, so it is read directly
-// before that is taken for a failure.
+// ensure makes an object or corrects it. One that the cache does not hold yet is read directly.
 func (r *reconciler) ensure(ctx context.Context, o client.Object, mutate func() error) error {
 	_, err := controllerutil.CreateOrUpdate(ctx, r.client, o, mutate)
 	if !apierrors.IsAlreadyExists(err) {

@@ -3,6 +3,7 @@ package spoke
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,7 +40,7 @@ const (
 type reconciler struct {
 	Options
 	client client.Client
-	// direct reads past the cache, which holds only what carries our label.
+	// direct reads past the cache, which holds only the namespaces that carry our label and may be behind.
 	direct client.Reader
 }
 
@@ -165,8 +166,8 @@ func (r *reconciler) setup(mgr manager.Manager) error {
 	if err := mgr.Add(&changePump{reader: mgr.GetClient(), liveness: r.Liveness, findings: r.Findings, built: r.Built, out: changes}); err != nil {
 		return err
 	}
-	byLabel := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-		if name := o.GetLabels()[spokeLabel]; name != "" {
+	byOwner := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
+		if name := owner(o); name != "" {
 			return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name}}}
 		}
 		return nil
@@ -176,11 +177,23 @@ func (r *reconciler) setup(mgr manager.Manager) error {
 		WithOptions(controllerOptions(r.Options)).
 		// Status is only ours to write: its changes are no news. A deletion raises the generation.
 		For(&v1alpha1.Spoke{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&corev1.Namespace{}, byLabel).
-		Watches(&corev1.ServiceAccount{}, byLabel).
-		Watches(&corev1.Secret{}, byLabel).
-		Watches(&rbacv1.Role{}, byLabel).
-		Watches(&rbacv1.RoleBinding{}, byLabel).
+		Watches(&corev1.Namespace{}, byOwner).
+		Watches(&corev1.ServiceAccount{}, byOwner).
+		Watches(&corev1.Secret{}, byOwner).
+		Watches(&rbacv1.Role{}, byOwner).
+		Watches(&rbacv1.RoleBinding{}, byOwner).
 		WatchesRawSource(source.Channel(changes, &handler.EnqueueRequestForObject{})).
 		Complete(r)
+}
+
+// owner is the spoke that an object belongs to, by its namespace; a namespace says it by a label. "" when to none.
+func owner(o client.Object) string {
+	if o.GetNamespace() == "" {
+		return o.GetLabels()[spokeLabel]
+	}
+	name, ok := strings.CutPrefix(o.GetNamespace(), identity.SpokeNamespace(""))
+	if !ok {
+		return ""
+	}
+	return name
 }

@@ -17,10 +17,9 @@
 // the hub's cluster is held in memory.
 //
 // What the hub's ClusterRole needs for it: spokes get/list/watch/update/patch, spokes/status and agentslices/status
-// patch; agentslices, spokereports and leases get/list/watch; namespaces, serviceaccounts, roles, rolebindings and secrets
-// get/list/watch/create/update/patch/delete; serviceaccounts/token create; events (events.k8s.io) create/patch. It gives
-// rights away by a Role of each spoke, so it also needs those itself, or the verbs `escalate` on roles and `bind` on
-// rolebindings.
+// patch; namespaces get/list/watch/create/update/patch/delete; serviceaccounts, roles and rolebindings named `spoke` and
+// secrets named `join` get/list/watch/update/patch/delete, and their creation; serviceaccounts/token of `spoke` create;
+// events (events.k8s.io) create/patch. What it gives to spokes (access.go) it needs itself.
 //
 // The room writes no slices, reports, Leases or resources on the wire, and decides nothing about routing.
 package spoke

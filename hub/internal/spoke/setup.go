@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	hubidentity "github.com/isthmus-dev/isthmus/hub/internal/identity"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 )
@@ -98,15 +99,18 @@ func controllerOptions(o Options) controller.Options {
 	return controller.Options{MaxConcurrentReconciles: o.Workers, SkipNameValidation: &o.SkipNameValidation}
 }
 
-// CacheByObject narrows the manager's cache to what the hub made itself, and to the Leases of spokes.
+// CacheByObject narrows the manager's cache to what the hub makes itself, and to the Leases of spokes. By name, where the
+// names are fixed: RBAC lets a ServiceAccount list and watch one name in all namespaces, and knows nothing of labels.
 func CacheByObject() map[client.Object]cache.ByObject {
-	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{managedByLabel: managedBy})}
+	named := func(name string) cache.ByObject {
+		return cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", name)}
+	}
 	return map[client.Object]cache.ByObject{
-		&corev1.Namespace{}:      ours,
-		&corev1.Secret{}:         ours,
-		&corev1.ServiceAccount{}: ours,
-		&rbacv1.Role{}:           ours,
-		&rbacv1.RoleBinding{}:    ours,
-		&coordinationv1.Lease{}:  {Field: fields.OneTermEqualSelector("metadata.name", objectName)},
+		&corev1.Namespace{}:      {Label: labels.SelectorFromSet(labels.Set{managedByLabel: managedBy})},
+		&corev1.Secret{}:         named(hubidentity.JoinSecretName),
+		&corev1.ServiceAccount{}: named(objectName),
+		&rbacv1.Role{}:           named(objectName),
+		&rbacv1.RoleBinding{}:    named(objectName),
+		&coordinationv1.Lease{}:  named(objectName),
 	}
 }

@@ -109,9 +109,6 @@ func (w *sliceStatusWriter) pump(ctx context.Context, out chan<- event.GenericEv
 		changes := w.findings.Changes()
 		var list v1alpha1.AgentSliceList
 		if err := w.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
 			return fmt.Errorf("list AgentSlices: %w", err)
 		}
 		for i := range list.Items {

@@ -96,7 +96,7 @@ func TestUsedTokenIsNotReplacedUnderTheCall(t *testing.T) {
 	f.Eventually(hasToken).Should(gomega.BeTrue())
 }
 
-// TestLabelTakenOff: what is out of the cache's sight is found again.
+// TestLabelTakenOff: what is ours is so by its place.
 func TestLabelTakenOff(t *testing.T) {
 	f := start(t)
 	f.spoke("label")
