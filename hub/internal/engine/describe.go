@@ -83,7 +83,7 @@ func (e *Engine) Explain(path, from string) (debugapi.Explanation, error) {
 	places, cut := e.b.cuts.Of(r.Serving())
 	out := debugapi.Explanation{Resource: e.describe(s, r), From: from, Order: e.order(origin, places), Inputs: []debugapi.Input{}}
 	switch {
-	case len(places) == 0:
+	case len(out.Order) == 0:
 		out.Answer = "503 no-ready-endpoint: declared, but ready nowhere"
 	case cut:
 		out.Answer = fmt.Sprintf("%s first; places were left out, since the fleet has more than %d combinations of places", out.Order[0].Spoke, e.o.SetLimit)

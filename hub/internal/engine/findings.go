@@ -37,8 +37,8 @@ func (e *Engine) Spoke(name string) (exported, conflicts, rejected int, stale bo
 func (e *Engine) SliceEntries(slice types.NamespacedName) ([]v1alpha1.SliceEntryStatus, int64, bool) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	s, ok := e.taken.Slices[slice]
-	if !ok {
+	s, ok := e.o.Registry.Slice(slice)
+	if !ok || e.taken.Facts == nil { // nothing is built yet
 		return nil, 0, false
 	}
 	type name struct{ t, n string }

@@ -22,8 +22,6 @@ type Changes struct {
 	Fleet  bool
 	// Facts are what is told of each spoke beside its entries, by name.
 	Facts map[string]Facts
-	// Slices are the findings of every slice of the spokes.
-	Slices map[types.NamespacedName]SliceFacts
 }
 
 // Facts are what the registry says of a spoke.
@@ -57,21 +55,18 @@ func (r *Registry) Take(liveness func(spoke string) Liveness) Changes {
 	}
 	c := Changes{
 		Shards: make(map[string][]federate.Entry, len(r.dirty)), Spokes: map[string]federate.Spoke{}, Fleet: r.fleet,
-		Facts: map[string]Facts{}, Slices: map[types.NamespacedName]SliceFacts{},
+		Facts: map[string]Facts{},
 	}
 	for ns := range r.dirty {
 		c.Shards[ns] = nil
 	}
-	for namespace, m := range r.members {
+	for _, m := range r.members {
 		if m.spoke == nil {
 			continue
 		}
 		if m.admitted() {
 			c.Spokes[m.spoke.Name] = m.model()
 			c.Facts[m.spoke.Name] = m.facts()
-		}
-		for name, s := range m.slices {
-			c.Slices[types.NamespacedName{Namespace: namespace, Name: name}] = SliceFacts{Object: s.object, Rejected: s.rejected}
 		}
 		if !m.active() {
 			continue
@@ -97,6 +92,18 @@ func (m *member) facts() Facts {
 		f.Routers = len(m.liveness.Routers) > 0
 	}
 	return f
+}
+
+// Slice tells what is found of a slice. False when it does not exist, or its Spoke does not.
+func (r *Registry) Slice(name types.NamespacedName) (SliceFacts, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.members[name.Namespace]
+	if m == nil || m.spoke == nil || m.slices[name.Name] == nil {
+		return SliceFacts{}, false
+	}
+	s := m.slices[name.Name]
+	return SliceFacts{Object: s.object, Rejected: s.rejected}, true
 }
 
 // Inputs are the sources of one spoke's part in a resource, and their ages by the hub's clock.
