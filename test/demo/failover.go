@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -71,17 +72,23 @@ func (s *show) failover(ctx context.Context) error {
 	return nil
 }
 
-// askWhile sends a request every 20 ms while something is done, and on until ten in a row came from the cluster wanted.
+// askWhile sends a request every 20 ms, does something after the fifth, and goes on until ten answers in a row came from
+// the cluster wanted.
 func (s *show) askWhile(ctx context.Context, url, want string, do func()) (tally, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	t := tally{by: map[string]int{}}
 	done := make(chan struct{})
-	go func() {
-		do()
-		close(done)
+	begin := sync.OnceFunc(func() {
+		go func() {
+			do()
+			close(done)
+		}()
+	})
+	defer func() {
+		begin() // also after an early end: the caller counts on it
+		<-done
 	}()
-	defer func() { <-done }()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for row := 0; row < 10; {
@@ -92,6 +99,9 @@ func (s *show) askWhile(ctx context.Context, url, want string, do func()) (tally
 		}
 		a, err := ask(ctx, s.client, http.MethodGet, url, "")
 		t.add(a, err)
+		if t.asked == 5 {
+			begin()
+		}
 		row++
 		if err != nil || !a.ok(want) {
 			row = 0

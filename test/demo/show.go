@@ -213,9 +213,9 @@ func (s *show) goOn() {
 		exec + " curl -si " + eu.Edge + "/kaos-multi/agent/worker-1/health",
 		exec + " curl -s " + eu.Edge + "/kaos-multi/agent/coordinator/v1/chat/completions -d '" + chat("@worker-2 hello") + "'",
 		exec + " curl -sN " + eu.Edge + "/kaos-multi/agent/worker-2/sse",
-		exec + " bin/tools/kubectl --kubeconfig " + s.env.Hub.Kubeconfig + " get spokes",
-		exec + " bin/tools/kubectl --kubeconfig " + s.env.cluster("us").Kubeconfig + " get agents -A",
-		exec + " bin/isthmus get resources --kubeconfig " + s.env.Hub.Kubeconfig,
+		exec + " kubectl get spokes",
+		exec + " kubectl --kubeconfig " + s.env.cluster("us").Kubeconfig + " get agents -A",
+		exec + " bin/isthmus get resources",
 		"bin/lab fault kill --name " + s.name + " eu/hub      # traffic goes on; bin/lab fault restart ...",
 		"bin/lab status --name " + s.name,
 	} {
