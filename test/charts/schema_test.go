@@ -23,6 +23,7 @@ func TestBadValues(t *testing.T) {
 		{"hub", "apiServer.url=", "apiServer.url is required"},
 		{"hub", "apiServer.caBundle=abc", "/apiServer/caBundle"},
 		{"hub", "grpc.advertiseAddress=hub.example.com", "/grpc/advertiseAddress"},
+		{"hub", "grpc.advertiseAddress=", "grpc.advertiseAddress is required"},
 		{"hub", "leaseDuration=10", "/leaseDuration"},
 		{"hub", "service.type=External", "/service/type"},
 		{"hub", "service.port=70000", "/service/port"},
