@@ -74,7 +74,7 @@ func Start(ctx context.Context, c plan.Cluster, dir, logs string, bin Binaries, 
 	}
 	err = errors.Join(
 		keep("etcd", bin.Etcd, etcdArgs(dir)),
-		keep("apiserver", bin.APIServer, apiServerArgs(c, files), "GOGC=30", "GOMEMLIMIT=256MiB"))
+		keep("apiserver", bin.APIServer, apiServerArgs(c, files)))
 	if err == nil {
 		err = p.ready(ctx)
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"helm.sh/helm/v4/pkg/chart/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -81,23 +82,43 @@ func (f *fleet) bring(ctx context.Context, pc plan.Cluster) error {
 	if f.d.cfg.Bare {
 		return f.startKubelet(ctx, c)
 	}
-	definitions, err := f.definitions(pc)
+	own, platform, err := f.definitions(pc)
 	if err != nil {
 		return err
 	}
+	// The platform's definitions are large and needed by nobody yet: they go in beside everything else.
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return f.define(ctx, c, "platform", platform) })
+	g.Go(func() error {
+		if err := f.define(ctx, c, "Isthmus", own); err != nil {
+			return err
+		}
+		if err := f.startKubelet(ctx, c); err != nil {
+			return err
+		}
+		return f.install(ctx, c)
+	})
+	return g.Wait()
+}
+
+func (f *fleet) define(ctx context.Context, c *cluster, whose string, definitions [][]byte) error {
+	if len(definitions) == 0 {
+		return nil
+	}
 	if err := chart.ApplyCRDs(ctx, c.plane.Config, definitions); err != nil {
-		return fmt.Errorf("cluster %s: %w", pc.Name, err)
+		return fmt.Errorf("cluster %s: %w", c.plan.Name, err)
 	}
-	f.stage(pc, "definitions applied")
-	if err := f.startKubelet(ctx, c); err != nil {
-		return err
-	}
-	if pc.Hub {
+	f.stage(c.plan, "definitions of "+whose+" established")
+	return nil
+}
+
+func (f *fleet) install(ctx context.Context, c *cluster) error {
+	if c.plan.Hub {
 		if err := f.installHub(ctx, c); err != nil {
 			return err
 		}
 	}
-	if pc.Spoke {
+	if c.plan.Spoke {
 		return f.installSpoke(ctx, c)
 	}
 	return nil
@@ -153,27 +174,22 @@ func awaitServiceAccount(ctx context.Context, c *cluster) error {
 	})
 }
 
-// definitions lists a cluster's CRDs: the hub's own on the hub, KAOS's where agents live.
-func (f *fleet) definitions(pc plan.Cluster) ([][]byte, error) {
-	var out [][]byte
+// definitions lists a cluster's CRDs: those of the charts that it gets, and KAOS's where agents live.
+func (f *fleet) definitions(pc plan.Cluster) (own, platform [][]byte, err error) {
 	for of, on := range map[*v2.Chart]bool{f.hub: pc.Hub, f.spoke: pc.Spoke} {
 		if !on {
 			continue
 		}
 		found, err := chart.CRDs(of)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		out = append(out, found...)
+		own = append(own, found...)
 	}
 	if pc.Spoke {
-		kaos, err := crds.KAOS()
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, kaos...)
+		platform, err = crds.KAOS()
 	}
-	return out, nil
+	return own, platform, err
 }
 
 // poll asks until done, an end of ctx or the timeout; its error carries the last answer.
