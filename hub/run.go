@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -119,7 +120,8 @@ func (h *hub) build(ctx context.Context) error {
 		return err
 	}
 	h.liveness, err = liveness.New(liveness.Options{
-		Cache: h.mgr.GetCache(), LeaseDuration: h.o.LeaseDuration, HubAddresses: []string{h.o.AdvertiseAddress}, Log: h.log.With("room", "liveness"),
+		Cache: h.mgr.GetCache(), LeaseDuration: h.o.LeaseDuration, HubAddresses: h.addresses(),
+		Registerer: h.reg, Log: h.log.With("room", "liveness"),
 	})
 	if err != nil {
 		return err
@@ -134,7 +136,7 @@ func (h *hub) build(ctx context.Context) error {
 	}
 	return spoke.Setup(h.mgr, spoke.Options{
 		Fleet: h.o.Fleet, HubAddress: h.o.AdvertiseAddress, APIServer: h.o.APIServerURL, APICA: apiCA,
-		Bundle: h.ids.Bundle, Liveness: h.liveness, Findings: h.engine, Withdrawer: h.engine,
+		Bundle: h.ids.Bundle, Liveness: h.liveness, Findings: h.engine, Withdrawer: h.engine, Built: h.engine.Serving(),
 		SkipNameValidation: h.o.skipNameValidation,
 	})
 }
@@ -145,12 +147,32 @@ func (h *hub) buildEngine(ctx context.Context, epoch string) error {
 	if err != nil {
 		return err
 	}
+	known := func(ctx context.Context) bool {
+		select {
+		case <-h.liveness.Synced():
+			return synced(ctx)
+		case <-ctx.Done():
+			return false
+		}
+	}
 	h.engine, err = engine.New(engine.Options{
-		Fleet: h.o.Fleet, Epoch: epoch, Registry: h.registry, Liveness: h.liveness, Synced: synced, Peer: identity.PeerID,
+		Fleet: h.o.Fleet, Epoch: epoch, Registry: h.registry, Liveness: h.liveness, Synced: known, Peer: identity.PeerID,
 		Log: h.log.With("room", "engine"), Registerer: h.reg, Grace: h.o.StartGrace,
 		LeaseAge: h.leaseAge,
 	})
 	return err
+}
+
+// addresses are the hub's own, which no spoke may give as its router's: gRPC and the API server.
+func (h *hub) addresses() []string {
+	own := []string{h.o.AdvertiseAddress}
+	if u, err := url.Parse(h.o.APIServerURL); err == nil && u.Host != "" {
+		if u.Port() == "" {
+			u.Host = net.JoinHostPort(u.Hostname(), "443")
+		}
+		own = append(own, u.Host)
+	}
+	return own
 }
 
 // leaseAge reads the cache that liveness keeps, by the spoke's own clock: for people only.
