@@ -2,6 +2,7 @@ package charts
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -43,7 +44,7 @@ func readValues(t *testing.T, name string) map[string]any {
 }
 
 // render gives the templates of a chart by file name, without CRDs, as `helm install` would.
-func render(chart string, values map[string]any) (map[string]string, error) {
+func render(ctx context.Context, chart string, values map[string]any) (map[string]string, error) {
 	c, err := loader.LoadDir(chartDir(chart))
 	if err != nil {
 		return nil, err
@@ -53,12 +54,12 @@ func render(chart string, values map[string]any) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return engine.Engine{Strict: true}.Render(c, v)
+	return engine.Engine{Strict: true}.RenderWithContext(ctx, c, v)
 }
 
 func mustRender(t *testing.T, chart string, values map[string]any) map[string]string {
 	t.Helper()
-	files, err := render(chart, values)
+	files, err := render(t.Context(), chart, values)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func TestBadValues(t *testing.T) {
 			if err := strvals.ParseInto(c.set, values); err != nil {
 				t.Fatal(err)
 			}
-			_, err := render(c.chart, values)
+			_, err := render(t.Context(), c.chart, values)
 			if err == nil {
 				t.Fatal("accepted")
 			}
