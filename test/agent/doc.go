@@ -7,7 +7,7 @@
 //	mcp       /health /ready POST /mcp (streamable HTTP: initialize, tools/list, tools/call, ping)
 //	modelapi  /health /ready /v1/models POST /v1/chat/completions
 //
-// and, for tests, whatever the kind: /echo... (what arrived), /sse?interval= (events without end), /ws (WebSocket echo),
+// and, for tests, whatever the kind: / and /echo... (what arrived), /sse?interval= (events without end), /ws (WebSocket echo),
 // and gRPC's health service on the same port (HTTP/2 without TLS). Every HTTP request may carry ?delay= (at most 30s),
 // ?status= (400 to 599) or ?abort=1.
 //

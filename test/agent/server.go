@@ -77,7 +77,7 @@ func (s *server) handler() http.Handler {
 			return
 		}
 		// Before the mux, which would redirect to a cleaner path: tests ask what really arrived.
-		if r.URL.Path == "/echo" || strings.HasPrefix(r.URL.Path, "/echo/") {
+		if r.URL.Path == "/" || r.URL.Path == "/echo" || strings.HasPrefix(r.URL.Path, "/echo/") {
 			s.echo(w, r)
 			return
 		}
@@ -140,7 +140,9 @@ func (s *server) health(status string) http.HandlerFunc {
 func reply(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(body) // a client that went away is no error of ours
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false) // paths with & read as they were sent
+	_ = enc.Encode(body)     // a client that went away is no error of ours
 }
 
 func fail(w http.ResponseWriter, code int, detail string) {
