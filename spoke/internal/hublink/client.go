@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -57,7 +58,7 @@ func (h *Hub) Fits(c identity.Credentials) bool {
 }
 
 // Close ends idle connections.
-func (h *Hub) Close() { h.http.CloseIdleConnections() }
+func (h *Hub) Close() { utilnet.CloseIdleConnectionsFor(h.http.Transport) }
 
 // mapper spares the hub a discovery by every spoke.
 func mapper() meta.RESTMapper {
@@ -85,9 +86,5 @@ func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// CloseIdleConnections lets http.Client.CloseIdleConnections through.
-func (b *bearer) CloseIdleConnections() {
-	if c, ok := b.next.(interface{ CloseIdleConnections() }); ok {
-		c.CloseIdleConnections()
-	}
-}
+// WrappedRoundTripper lets utilnet find the transport below.
+func (b *bearer) WrappedRoundTripper() http.RoundTripper { return b.next }
