@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -26,7 +27,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func text(t testing.TB, name, body string, needs ...Ref) Resource {
 	t.Helper()
-	r, err := NewResource(name, wrapperspb.String(body), needs...)
+	return made(t, name, wrapperspb.String(body), needs...)
+}
+
+func made(t testing.TB, name string, m proto.Message, needs ...Ref) Resource {
+	t.Helper()
+	r, err := NewResource(name, m, needs...)
 	if err != nil {
 		t.Fatal(err)
 	}
