@@ -28,9 +28,10 @@ type Reporter struct {
 	Spoke, Namespace string
 	// Session is new each time.
 	Session, Version string
-	// Digest is Exporter.Digest; Routers and Unreachable what the report is to say. They must be quick.
+	// Digest is Exporter.Digest; Routers and Unreachable what the report is to say. They must be quick. While Digest or
+	// Routers answer false, they do not know yet, and the report keeps what it says.
 	Digest      func() (v1alpha1.SliceDigest, bool)
-	Routers     func() []v1alpha1.RouterAddress
+	Routers     func() ([]v1alpha1.RouterAddress, bool)
 	Unreachable func() []string
 	// Changed yields when one of these may answer something new.
 	Changed <-chan struct{}
@@ -106,7 +107,10 @@ func (r *Reporter) report(ctx context.Context) error {
 	create := err != nil
 	spec := obj.Spec
 	spec.Spoke, spec.Version = r.Spoke, r.Version
-	spec.Routers, spec.Unreachable = clip(r.Routers(), 16), clip(r.Unreachable(), 1024)
+	spec.Unreachable = clip(r.Unreachable(), 1024)
+	if routers, known := r.Routers(); known {
+		spec.Routers = clip(routers, 16)
+	}
 	if d, complete := r.Digest(); complete {
 		spec.Slices, spec.Session = d, r.Session
 	} else if create {

@@ -124,6 +124,7 @@ type Routers struct {
 	Metrics *Metrics
 
 	mu        sync.Mutex
+	read      bool // the Service was looked for
 	service   *corev1.Service
 	nodes     map[types.NamespacedName]Node
 	addresses []v1alpha1.RouterAddress
@@ -131,14 +132,20 @@ type Routers struct {
 	running   sync.WaitGroup
 }
 
-// Addresses are the current ones.
-func (r *Routers) Addresses() []v1alpha1.RouterAddress {
+// Addresses are the current ones. False until the Service, and the nodes where they count, have been read: "none known
+// yet" must not be reported as "none", which would take the spoke's places away from every other cluster.
+func (r *Routers) Addresses() ([]v1alpha1.RouterAddress, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.Override) > 0 {
-		return r.Override
+		return r.Override, true
 	}
-	return r.addresses
+	return r.addresses, r.known()
+}
+
+// known says whether all that decides has been read; the caller holds mu.
+func (r *Routers) known() bool {
+	return r.read && (r.service == nil || r.service.Spec.Type != corev1.ServiceTypeNodePort || r.nodes != nil)
 }
 
 // Run follows the Service, and the nodes when it is of type NodePort, until ctx ends.
@@ -166,8 +173,8 @@ func (r *Routers) Run(ctx context.Context) {
 // set notes what changed.
 func (r *Routers) set(change func()) {
 	r.mu.Lock()
+	old, before := r.addresses, r.known()
 	change()
-	old := r.addresses
 	r.addresses = nil
 	if r.service != nil {
 		nodes := make([]Node, 0, len(r.nodes))
@@ -176,7 +183,7 @@ func (r *Routers) set(change func()) {
 		}
 		r.addresses = Addresses(r.service, nodes)
 	}
-	changed := !slices.Equal(old, r.addresses)
+	changed := !slices.Equal(old, r.addresses) || before != r.known()
 	now := r.addresses
 	r.mu.Unlock()
 	if changed {
@@ -187,7 +194,7 @@ func (r *Routers) set(change func()) {
 }
 
 func (r *Routers) setService(ctx context.Context, s *corev1.Service) {
-	r.set(func() { r.service = s })
+	r.set(func() { r.service, r.read = s, true })
 	wanted := s != nil && s.Spec.Type == corev1.ServiceTypeNodePort
 	switch {
 	case wanted && r.followed == nil:
