@@ -85,6 +85,8 @@ func TestRoutersFollowServiceAndNodes(t *testing.T) {
 		r.Run(ctx)
 	}()
 	t.Cleanup(func() { cancel(); <-done })
+	// Nothing is reported before the Service was looked for.
+	l.g.Eventually(func() bool { _, known := r.Addresses(); return known }).WithTimeout(deadline).Should(BeTrue())
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "routers-node"}, Status: corev1.NodeStatus{
 		Addresses:  []corev1.NodeAddress{{Type: corev1.NodeExternalIP, Address: "198.51.100.1"}, {Type: corev1.NodeInternalIP, Address: "10.0.0.1"}},
 		Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}}
@@ -97,16 +99,23 @@ func TestRoutersFollowServiceAndNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	addresses := func() []v1alpha1.RouterAddress {
+		a, known := r.Addresses()
+		if !known {
+			return []v1alpha1.RouterAddress{{Host: "not known yet"}}
+		}
+		return a
+	}
 	eventually := func(want ...v1alpha1.RouterAddress) {
 		t.Helper()
-		l.g.Eventually(r.Addresses).WithTimeout(deadline).Should(Equal(want))
+		l.g.Eventually(addresses).WithTimeout(deadline).Should(Equal(want))
 	}
 	eventually(v1alpha1.RouterAddress{Host: "198.51.100.1", Port: 31543})
 	s.Spec.Type = corev1.ServiceTypeLoadBalancer
 	if s, err = services.Update(t.Context(), s, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	l.g.Eventually(r.Addresses).WithTimeout(deadline).Should(BeEmpty())
+	l.g.Eventually(addresses).WithTimeout(deadline).Should(BeEmpty())
 	s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "203.0.113.9"}}
 	if _, err = services.UpdateStatus(t.Context(), s, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
@@ -115,7 +124,7 @@ func TestRoutersFollowServiceAndNodes(t *testing.T) {
 	if err := services.Delete(t.Context(), "isthmus-router", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	l.g.Eventually(r.Addresses).WithTimeout(deadline).Should(BeEmpty())
+	l.g.Eventually(addresses).WithTimeout(deadline).Should(BeEmpty())
 	if len(changed) < 4 {
 		t.Errorf("told of %d changes", len(changed))
 	}

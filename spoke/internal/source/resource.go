@@ -11,7 +11,8 @@ import (
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 )
 
-// ExportKey as an annotation or label, on a resource or on its namespace, with the value "false" keeps it out of the fleet and of this cluster's own routes.
+// ExportKey as an annotation or label, on a resource or on its namespace, with the value "false" keeps it out of the fleet
+// and of this cluster's own routes.
 const ExportKey = "isthmus.dev/export"
 
 // Key names a resource: the first three segments of its path.
