@@ -8,7 +8,7 @@
 //	l, err := lab.Up(ctx, lab.Options{Name: "mine", Clusters: []string{"eu", "us"}})
 //	defer l.Down(ctx)
 //	env, err := l.Env()              // kubeconfigs and URLs
-//	cmd, err := l.Command(ctx, "curl", env.Clusters[0].Edge+"/-/ready")
+//	cmd := l.Command(ctx, "curl", env.Clusters[0].Edge+"/-/ready")
 //
 // Tests of Isthmus do not use this package: they get kubeconfigs and URLs only, so that they run on kind too.
 package lab

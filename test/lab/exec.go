@@ -53,11 +53,7 @@ func (l *Lab) environ() ([]string, error) {
 	if root, err := findRoot(""); err == nil {
 		path = filepath.Join(root, "bin", "tools") + ":" + path
 	}
-	out := append(os.Environ(), "ISTHMUS_LAB="+l.Name, "PATH="+path)
-	if os.Getenv("KUBECONFIG") == "" {
-		out = append(out, "KUBECONFIG="+env.Hub.Kubeconfig)
-	}
-	return out, nil
+	return append(os.Environ(), "ISTHMUS_LAB="+l.Name, "PATH="+path, "KUBECONFIG="+env.Hub.Kubeconfig), nil
 }
 
 // Exec replaces the program by a command in the lab's client network. It returns only with an error.
@@ -69,6 +65,11 @@ func (l *Lab) Exec(command []string) error {
 	env, err := l.environ()
 	if err != nil {
 		return err
+	}
+	for _, v := range env {
+		if path, ok := strings.CutPrefix(v, "PATH="); ok {
+			_ = os.Setenv("PATH", path) // so that the command, too, is found there
+		}
 	}
 	path, err := exec.LookPath(command[0])
 	if err != nil {
@@ -107,14 +108,24 @@ func enterNet(pid int) error {
 	return nil
 }
 
-// Command prepares a command that runs in the lab's client network, by way of the lab's command of the same checkout.
-func (l *Lab) Command(ctx context.Context, name string, args ...string) (*exec.Cmd, error) {
-	root, err := findRoot("")
-	if err != nil {
-		return nil, err
+// execArg as first argument makes the program run a command in a lab: the lab's name and the command follow.
+const execArg = "lab-exec"
+
+// execIn is what a program does that was started with execArg.
+func execIn(args []string) error {
+	if len(args) < 2 {
+		return errors.New("want the name of a lab and a command")
 	}
-	argv := append([]string{"exec", "--name", l.Name, "--", name}, args...)
-	return exec.CommandContext(ctx, filepath.Join(root, "bin", "lab"), argv...), nil
+	l, err := Attach(args[0])
+	if err != nil {
+		return err
+	}
+	return l.Exec(args[1:])
+}
+
+// Command prepares a command that runs in the lab's client network, with the hub's KUBECONFIG.
+func (l *Lab) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, "/proc/self/exe", append([]string{execArg, l.Name, name}, args...)...)
 }
 
 // RunOptions say what to run behind a Service.

@@ -70,6 +70,8 @@ func Reexec() {
 		err = proc.Init()
 	case daemon.Arg:
 		err = daemon.Main(os.Args[2])
+	case execArg:
+		err = execIn(os.Args[2:])
 	default:
 		return
 	}
