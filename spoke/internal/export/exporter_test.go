@@ -141,7 +141,9 @@ func (w *world) session(name string) *session {
 	})
 	reporter := &export.Reporter{
 		Hub: w.c, Spoke: "eu", Namespace: w.hub, Session: name, Version: "v1", Digest: s.exporter.Digest,
-		Routers:     func() ([]v1alpha1.RouterAddress, bool) { return []v1alpha1.RouterAddress{{Host: "192.0.2.1", Port: 15443}}, true },
+		Routers: func() ([]v1alpha1.RouterAddress, bool) {
+			return []v1alpha1.RouterAddress{{Host: "192.0.2.1", Port: 15443}}, true
+		},
 		Unreachable: func() []string { return []string{"us"} },
 		Changed:     changed, Clock: w.clock, Log: log, Metrics: metrics,
 	}

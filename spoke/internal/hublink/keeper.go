@@ -112,10 +112,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	if err == nil {
 		err = k.adopt(c)
 	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		if !errors.Is(err, credentials.ErrNone) {
 			k.opts.Log.Warn("stored credentials cannot be used, joining anew", "error", err)
 		}

@@ -28,7 +28,7 @@ func newMetrics(reg prometheus.Registerer, s *Set) (*metrics, error) {
 	}))
 }
 
-// counts counts when it is asked: scrapes are rarer than changes.
+// counts does its work when it is asked: scrapes are rarer than changes.
 type counts struct {
 	set       *Set
 	resources *prometheus.Desc
