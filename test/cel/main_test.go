@@ -3,7 +3,9 @@ package cel
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/go-logr/logr"
@@ -40,17 +42,18 @@ func TestMain(m *testing.M) {
 }
 
 func withServer(m *testing.M) (code int, err error) {
-	assets := os.Getenv("KUBEBUILDER_ASSETS")
-	if assets == "" {
-		assets = "../../bin/tools"
+	apiserver, err := program("kube-apiserver")
+	if err != nil {
+		return 0, err
 	}
-	for _, name := range []string{"kube-apiserver", "etcd"} {
-		if _, err := os.Stat(filepath.Join(assets, name)); err != nil {
-			return 0, fmt.Errorf("no %s in %s: run `make tools`, or set KUBEBUILDER_ASSETS to a folder that has it", name, assets)
-		}
+	etcd, err := program("etcd")
+	if err != nil {
+		return 0, err
 	}
 	logf.SetLogger(logr.Discard())
-	env := &envtest.Environment{CRDDirectoryPaths: []string{crdFolder}, ErrorIfCRDPathMissing: true, BinaryAssetsDirectory: assets}
+	env := &envtest.Environment{CRDDirectoryPaths: []string{crdFolder}, ErrorIfCRDPathMissing: true}
+	env.ControlPlane.GetAPIServer().Path = apiserver
+	env.ControlPlane.Etcd = &envtest.Etcd{Path: etcd}
 	if api.config, err = env.Start(); err != nil {
 		return 0, fmt.Errorf("start the API server: %w", err)
 	}
@@ -70,6 +73,20 @@ func withServer(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	return m.Run(), nil
+}
+
+// program finds a program where hack/tools.sh leaves or takes it: KUBEBUILDER_ASSETS, bin/tools, PATH.
+func program(name string) (string, error) {
+	candidates := []string{filepath.Join("../../bin/tools", name), name}
+	if folder := os.Getenv("KUBEBUILDER_ASSETS"); folder != "" {
+		candidates = slices.Insert(candidates, 0, filepath.Join(folder, name))
+	}
+	for _, candidate := range candidates {
+		if path, err := exec.LookPath(candidate); err == nil {
+			return filepath.Abs(path)
+		}
+	}
+	return "", fmt.Errorf("no %s: run `make tools`, or set KUBEBUILDER_ASSETS to a folder that has it", name)
 }
 
 // makeNamespace makes the namespace of the namespaced kinds, once for all tests.

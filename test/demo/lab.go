@@ -52,9 +52,21 @@ func (e environment) cluster(name string) cluster {
 	return cluster{}
 }
 
-// kubectl runs the lab's kubectl on a cluster and returns what it printed.
+// kubectlPath is bin/tools/kubectl, or PATH's where `make tools` found one there and made none.
+func kubectlPath() (string, error) {
+	if path, err := exec.LookPath("bin/tools/kubectl"); err == nil {
+		return path, nil
+	}
+	return exec.LookPath("kubectl")
+}
+
+// kubectl runs kubectl on a cluster and returns what it printed.
 func kubectl(ctx context.Context, kubeconfig string, stdin []byte, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "bin/tools/kubectl", append([]string{"--kubeconfig", kubeconfig}, args...)...)
+	path, err := kubectlPath()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, path, append([]string{"--kubeconfig", kubeconfig}, args...)...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -46,10 +46,13 @@ func main() {
 
 // outer starts the lab, runs the show inside it and takes it down.
 func outer(ctx context.Context, o options) (err error) {
-	for _, binary := range []string{"lab", "hub", "spoke", "isthmus", "agent", "tools/kubectl"} {
+	for _, binary := range []string{"lab", "hub", "spoke", "isthmus", "agent"} {
 		if _, err := os.Stat(filepath.Join("bin", binary)); err != nil {
 			return fmt.Errorf("bin/%s is missing: run `make demo` in the root of the repository", binary)
 		}
+	}
+	if _, err := kubectlPath(); err != nil {
+		return fmt.Errorf("%w: run `make tools`", err)
 	}
 	work := filepath.Join("bin", "results", o.name)
 	if err := os.MkdirAll(work, 0o755); err != nil {
