@@ -32,7 +32,7 @@ const (
 // State of a Keeper.
 type State struct {
 	Phase    Phase
-	Process  *Process // the running one; nil otherwise
+	Process  *Process // not nil exactly when Phase is Running or Stopped
 	Restarts int
 	Started  time.Time
 	LastCode int // exit code of the last run that ended
@@ -78,7 +78,7 @@ func (k *Keeper) Run(ctx context.Context) {
 			k.wait(ctx, p)
 			code, text := p.Exit()
 			k.set(func(s *State) {
-				s.Process, s.LastCode, s.LastText, s.LastEnd = nil, code, text, time.Now()
+				s.Phase, s.Process, s.LastCode, s.LastText, s.LastEnd = Waiting, nil, code, text, time.Now()
 			})
 			if ctx.Err() != nil || (k.Again != nil && !k.Again(code) && !k.isHeld()) {
 				return

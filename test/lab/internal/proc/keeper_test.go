@@ -38,7 +38,11 @@ func (w watched) await(t *testing.T, what string, ok func(State) bool) State {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
 	for {
-		if s := w.State(); ok(s) {
+		s := w.State()
+		if alive := s.Phase == Running || s.Phase == Stopped; alive != (s.Process != nil) {
+			t.Fatalf("phase %s with process %v", s.Phase, s.Process)
+		}
+		if ok(s) {
 			return s
 		}
 		select {
@@ -86,6 +90,30 @@ func TestKeeperFaults(t *testing.T) {
 	w.await(t, "another process", func(s State) bool { return running(s) && s.Process != second.Process })
 	if err := w.Fault("freeze"); err == nil {
 		t.Error("an unknown fault was accepted")
+	}
+}
+
+// TestKeeperStateIsConsistent looks at every state that a change announces, through many restarts.
+func TestKeeperStateIsConsistent(t *testing.T) {
+	bad := make(chan State, 1)
+	k := &Keeper{Name: "test"}
+	run := NewRunner()
+	k.Start = func() (*Process, error) { return run.Start(Spec{Path: "/bin/true"}) }
+	starts := 0
+	k.Again = func(int) bool { starts++; return starts < 4 }
+	k.Changed = func() {
+		if s := k.State(); (s.Phase == Running || s.Phase == Stopped) != (s.Process != nil) {
+			select {
+			case bad <- s:
+			default:
+			}
+		}
+	}
+	k.Run(t.Context())
+	select {
+	case s := <-bad:
+		t.Errorf("phase %s with process %v", s.Phase, s.Process)
+	default:
 	}
 }
 
