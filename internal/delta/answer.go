@@ -83,7 +83,7 @@ func (s *session) refused(t *typeState, b *batch, detail string) {
 			s.release(f.r)
 			s.rest(t, name, true)
 		case len(b.names) > 1:
-			s.doubt(t, o, f)
+			doubt(o, f)
 		default:
 			s.quarantine(t, name, o, f, detail)
 		}
@@ -94,7 +94,7 @@ func (s *session) refused(t *typeState, b *batch, detail string) {
 }
 
 // doubt notes that a client which refused a response may have applied this part of it: what that needs stays in use.
-func (s *session) doubt(t *typeState, o *oddity, f *flight) {
+func doubt(o *oddity, f *flight) {
 	o.alone = true
 	o.lost = o.lost || f.lost
 	if f.r == nil {

@@ -38,8 +38,10 @@ type Update struct {
 type ClientOptions struct {
 	// Node is sent with the first request of each stream.
 	Node *corev3.Node
-	// Types to subscribe to, wildcard, in this order.
+	// Types to subscribe to, in this order.
 	Types []string
+	// Names to subscribe to, by type; a type that is not here is subscribed to by wildcard.
+	Names map[string][]string
 	// Held returns what the client holds of a type, name -> version, at the start of a stream. The server resends none
 	// of it. It is called again for each stream.
 	Held func(typeURL string) map[string]string
@@ -95,6 +97,9 @@ func (c *Client) stream(parent context.Context) (got bool, err error) {
 	}
 	for i, t := range c.opts.Types {
 		r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: t, ResourceNamesSubscribe: []string{"*"}}
+		if names, ok := c.opts.Names[t]; ok {
+			r.ResourceNamesSubscribe = names
+		}
 		if i == 0 {
 			r.Node = c.opts.Node
 		}

@@ -1,8 +1,9 @@
 package delta
 
 import (
+	"time"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Stream identifies a stream to an Observer.
@@ -20,6 +21,8 @@ type Observer struct {
 	Closed func(Stream, error)
 	// Pushed: a response was sent.
 	Pushed func(s Stream, typeURL string, resources, bytes int)
+	// Answered: the client answered for a response, so long after it was sent.
+	Answered func(s Stream, typeURL string, took time.Duration)
 	// Acked: the client acknowledged a resource in a version.
 	Acked func(s Stream, typeURL, name, version string)
 	// Nacked: the client refused a response; its resources will be sent alone.
@@ -51,6 +54,13 @@ func Observers(all ...Observer) Observer {
 			for _, o := range all {
 				if o.Pushed != nil {
 					o.Pushed(s, typeURL, resources, bytes)
+				}
+			}
+		},
+		Answered: func(s Stream, typeURL string, took time.Duration) {
+			for _, o := range all {
+				if o.Answered != nil {
+					o.Answered(s, typeURL, took)
 				}
 			}
 		},
@@ -104,35 +114,4 @@ func (o Observer) bind(s Stream) events {
 		e.synced = func(t string) { o.Synced(s, t) }
 	}
 	return e
-}
-
-// Metrics is an Observer that counts: streams, pushes, bytes, resources, refusals and quarantines, by type. The prefix
-// tells the two servers of a spoke and a hub apart ("isthmus_hub", "isthmus_relay").
-func Metrics(reg prometheus.Registerer, prefix string) Observer {
-	label := []string{"type"}
-	streams := prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "_xds_streams", Help: "Open delta xDS streams."})
-	counter := func(name, help string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + "_xds_" + name, Help: help}, label)
-		reg.MustRegister(c)
-		return c
-	}
-	reg.MustRegister(streams)
-	pushes := counter("pushes_total", "Responses sent.")
-	resources := counter("pushed_resources_total", "Resources sent and removed.")
-	size := counter("pushed_bytes_total", "Bytes of resources sent.")
-	acks := counter("acked_resources_total", "Resources acknowledged.")
-	nacks := counter("nacks_total", "Responses that a client refused.")
-	bad := counter("quarantined_total", "Resources that a client refused alone.")
-	return Observer{
-		Opened: func(Stream) { streams.Inc() },
-		Closed: func(Stream, error) { streams.Dec() },
-		Pushed: func(_ Stream, t string, n, bytes int) {
-			pushes.WithLabelValues(t).Inc()
-			resources.WithLabelValues(t).Add(float64(n))
-			size.WithLabelValues(t).Add(float64(bytes))
-		},
-		Acked:       func(_ Stream, t, _, _ string) { acks.WithLabelValues(t).Inc() },
-		Nacked:      func(_ Stream, t string, _ []string, _ string) { nacks.WithLabelValues(t).Inc() },
-		Quarantined: func(_ Stream, t, _, _, _ string) { bad.WithLabelValues(t).Inc() },
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -101,37 +102,52 @@ type stream struct {
 	flush     chan chan struct{}
 	waiters   []chan struct{}
 	done      chan struct{}
+	answered  func(typeURL string, took time.Duration) // nil: nobody asks
+	sent      map[string]time.Time                     // by nonce, of responses that are not answered
 }
 
 // inbox takes requests from the receiving goroutine without ever blocking it: a client that does not read while it
-// writes must not lock up with a server that does not read while it writes. What it holds is bounded by what the
-// client may acknowledge.
+// writes must not lock up with a server that does not read while it writes. It is bounded, since a client may flood it
+// while it does not read.
 type inbox struct {
 	mu       sync.Mutex
 	requests []*discoveryv3.DeltaDiscoveryRequest
+	weight   int
+	limit    int
 	err      error
 	ready    chan struct{}
 }
 
-func (i *inbox) put(r *discoveryv3.DeltaDiscoveryRequest, err error) {
+// maxInbox bounds what a client may have said that the server has not looked at, in requests and the names in them.
+const maxInbox = 4 << 20
+
+// put returns why no more is taken.
+func (i *inbox) put(r *discoveryv3.DeltaDiscoveryRequest, err error) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if err != nil {
+	i.weight += 1 + len(r.GetInitialResourceVersions()) + len(r.GetResourceNamesSubscribe()) + len(r.GetResourceNamesUnsubscribe())
+	switch {
+	case i.err != nil:
+	case err != nil:
 		i.err = err
-	} else {
+	case i.weight > i.limit:
+		i.err = status.Error(codes.ResourceExhausted, "too many requests while the responses are not read")
+		i.requests = nil
+	default:
 		i.requests = append(i.requests, r)
 	}
 	select {
 	case i.ready <- struct{}{}:
 	default:
 	}
+	return i.err
 }
 
 func (i *inbox) take() ([]*discoveryv3.DeltaDiscoveryRequest, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	r := i.requests
-	i.requests = nil
+	i.requests, i.weight = nil, 0
 	return r, i.err
 }
 
@@ -148,9 +164,13 @@ func (s *Server) serve(g transport, only string) (err error) {
 		defer release()
 	}
 	st := &stream{transport: g, wake: make(chan struct{}, 1), flush: make(chan chan struct{}), done: make(chan struct{})}
-	st.inbox.ready = make(chan struct{}, 1)
+	st.inbox.ready, st.inbox.limit = make(chan struct{}, 1), maxInbox
 	id := Stream{ID: s.add(st), Node: first.GetNode()}
 	defer s.drop(st)
+	if observe := s.opts.Observe.Answered; observe != nil {
+		st.sent = map[string]time.Time{}
+		st.answered = func(typeURL string, took time.Duration) { observe(id, typeURL, took) }
+	}
 	if s.opts.Observe.Opened != nil {
 		s.opts.Observe.Opened(id)
 	}
@@ -161,12 +181,13 @@ func (s *Server) serve(g transport, only string) (err error) {
 	for _, t := range view.Tables {
 		defer t.watch(st.wake)()
 	}
-	st.inbox.put(first, nil)
+	if err := st.inbox.put(first, nil); err != nil {
+		return err
+	}
 	go func() { // ends when Recv fails, at the latest when this handler returns and gRPC cancels the stream
 		for {
 			r, err := g.Recv()
-			st.inbox.put(r, err)
-			if err != nil {
+			if st.inbox.put(r, err) != nil {
 				return
 			}
 		}
@@ -190,11 +211,12 @@ func narrow(v *View, only string) *View {
 
 func (st *stream) loop(s *session, done <-chan struct{}, identifier string) error {
 	for {
-		requests, err := st.inbox.take()
-		for _, r := range requests {
-			s.request(r)
+		select {
+		case <-done: // even when there is more to send
+			return errViewDone
+		default:
 		}
-		if err != nil {
+		if err := st.takeRequests(s); err != nil {
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
@@ -204,6 +226,9 @@ func (st *stream) loop(s *session, done <-chan struct{}, identifier string) erro
 		if r := s.next(); r != nil {
 			if identifier != "" {
 				r.ControlPlane = &corev3.ControlPlane{Identifier: identifier}
+			}
+			if st.answered != nil {
+				st.sent[r.GetNonce()] = time.Now()
 			}
 			if err := st.transport.Send(r); err != nil {
 				return err
@@ -217,13 +242,28 @@ func (st *stream) loop(s *session, done <-chan struct{}, identifier string) erro
 		case <-st.transport.Context().Done():
 			return status.FromContextError(st.transport.Context().Err()).Err()
 		case <-done:
-			return status.Error(codes.Aborted, "the view has changed: connect again")
+			return errViewDone
 		case w := <-st.flush:
 			st.waiters = append(st.waiters, w)
 		case <-st.inbox.ready:
 		case <-st.wake:
 		}
 	}
+}
+
+var errViewDone = status.Error(codes.Aborted, "the view has changed: connect again")
+
+// takeRequests hands what has come to the session.
+func (st *stream) takeRequests(s *session) error {
+	requests, err := st.inbox.take()
+	for _, r := range requests {
+		if at, ok := st.sent[r.GetResponseNonce()]; ok {
+			delete(st.sent, r.GetResponseNonce())
+			st.answered(r.GetTypeUrl(), time.Since(at))
+		}
+		s.request(r)
+	}
+	return err
 }
 
 func (st *stream) flushed() {

@@ -243,15 +243,17 @@ func (s *session) changed() {
 		t.cursor = next
 		if !ok {
 			names = t.table.Names()
+		}
+		for _, n := range names {
+			if t.wants(n) {
+				t.queue.push(n)
+			}
+		}
+		if !ok { // and what is gone
 			for n := range t.held {
 				t.queue.push(n)
 			}
 			for n := range t.odd {
-				t.queue.push(n)
-			}
-		}
-		for _, n := range names {
-			if t.wants(n) {
 				t.queue.push(n)
 			}
 		}
