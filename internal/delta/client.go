@@ -12,12 +12,17 @@ import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
-// Back-off between connections: doubled after each failure, with full jitter, reset by a stream that got a response.
+// Back-off between streams: doubled after each failure, with full jitter, reset by a stream that got a response. It is the
+// only one: gRPC's own, of up to two minutes, begins anew with each attempt. A server that refuses the client is left
+// alone for longer than one that is away.
 const (
-	minBackoff = 100 * time.Millisecond
-	maxBackoff = 15 * time.Second
+	minBackoff    = 100 * time.Millisecond
+	maxBackoff    = 4 * time.Second
+	refusedPause  = 15 * time.Second
+	connectionTry = 5 * time.Second // how long an attempt waits for a connection, which gRPC dials every 1-2 s meanwhile
 )
 
 // Update is one response, as a Client hands it to its owner.
@@ -57,11 +62,12 @@ type ClientOptions struct {
 type Client struct {
 	conn grpc.ClientConnInterface
 	opts ClientOptions
+	try  time.Duration // how long an attempt waits for a connection
 }
 
 // NewClient makes a client over a connection; Run drives it.
 func NewClient(conn grpc.ClientConnInterface, o ClientOptions) *Client {
-	return &Client{conn: conn, opts: o}
+	return &Client{conn: conn, opts: o, try: connectionTry}
 }
 
 // Run follows the server until the context ends, and returns the context's error.
@@ -76,22 +82,36 @@ func (c *Client) Run(ctx context.Context) error {
 			c.opts.Disconnected(err)
 		}
 		pause := time.NewTimer(rand.N(backoff) + minBackoff/2)
+		limit := maxBackoff
+		if code := status.Code(err); code == codes.PermissionDenied || code == codes.Unauthenticated {
+			limit = refusedPause
+		}
 		select {
 		case <-ctx.Done():
 			pause.Stop()
 			return ctx.Err()
 		case <-pause.C:
 		}
-		backoff = min(2*backoff, maxBackoff)
+		backoff = min(2*backoff, limit)
 	}
+}
+
+// open opens a stream once there is a connection.
+func (c *Client) open(ctx context.Context, cancel func()) (discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient, error) {
+	if conn, ok := c.conn.(interface{ ResetConnectBackoff() }); ok {
+		conn.ResetConnectBackoff()
+	}
+	giveUp := time.AfterFunc(c.try, cancel)
+	defer giveUp.Stop()
+	return discoveryv3.NewAggregatedDiscoveryServiceClient(c.conn).DeltaAggregatedResources(ctx, grpc.WaitForReady(true),
+		grpc.MaxCallRecvMsgSize(MaxMessageBytes), grpc.MaxCallSendMsgSize(MaxMessageBytes))
 }
 
 // stream runs one stream to its end. It reports whether a response came.
 func (c *Client) stream(parent context.Context) (got bool, err error) {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
-	s, err := discoveryv3.NewAggregatedDiscoveryServiceClient(c.conn).DeltaAggregatedResources(ctx,
-		grpc.MaxCallRecvMsgSize(MaxMessageBytes), grpc.MaxCallSendMsgSize(MaxMessageBytes))
+	s, err := c.open(ctx, cancel)
 	if err != nil {
 		return false, fmt.Errorf("open stream: %w", err)
 	}

@@ -4,12 +4,18 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // mirror is what a client holds.
@@ -113,4 +119,48 @@ func TestClientResumes(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("Run returned %v", err)
 	}
+}
+
+// TestClientComesBack: after a server that was away for a while, gRPC's own back-off does not keep the client from the one
+// that is there again; and it tells why there was no connection.
+func TestClientComesBack(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	_ = l.Close()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: time.Hour, MaxDelay: time.Hour}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	reasons := make(chan error, 100)
+	m := &mirror{held: map[string]string{}, changed: make(chan struct{}, 1)}
+	client := NewClient(conn, ClientOptions{Types: []string{ClusterType, SecretType}, Names: map[string][]string{SecretType: {"mine"}}, Held: func(string) map[string]string { return nil },
+		Apply: m.apply, Disconnected: func(err error) { reasons <- err }})
+	client.try = 300 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- client.Run(ctx) }()
+	if err := <-reasons; !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("the reason is %v", err)
+	}
+
+	if l, err = net.Listen("tcp", address); err != nil {
+		t.Fatal(err)
+	}
+	cds, sds := NewTable(ClusterType), NewTable(SecretType)
+	cds.Apply([]Resource{made(t, "a", &clusterv3.Cluster{Name: "a"})}, nil)
+	sds.Apply([]Resource{made(t, "mine", &tlsv3.Secret{Name: "mine"}), made(t, "other", &tlsv3.Secret{Name: "other"})}, nil)
+	g := grpc.NewServer()
+	NewServer(Options{View: viewOf(cds, sds)}).Register(g)
+	served := make(chan struct{})
+	go func() { defer close(served); _ = g.Serve(l) }()
+	m.until(t, "a", "mine")
+	cancel()
+	<-ended
+	g.Stop()
+	<-served
 }

@@ -124,8 +124,12 @@ func set(name string) Ref { return Ref{AssignmentType, name} }
 // TestRefusedNeedHoldsUpNobody: a table whose cluster is refused waits, others do not, and the client is in sync; with a
 // better version of the cluster the table follows.
 func TestRefusedNeedHoldsUpNobody(t *testing.T) {
-	synced := make(chan string, 10)
-	v, w, bell := newNeeding(t, Observer{Synced: func(_ Stream, typeURL string) { synced <- typeURL }})
+	synced := make(chan struct{})
+	v, w, bell := newNeeding(t, Observer{Synced: func(_ Stream, typeURL string) {
+		if typeURL == ScopeType {
+			close(synced)
+		}
+	}})
 	v.sets(t, "1", "bad", "good")
 	v.srds.Apply([]Resource{text(t, "ns/bad", "1", set("bad")), text(t, "ns/good", "1", set("good"))}, nil)
 	w.subscribe(ClusterType)
@@ -149,8 +153,7 @@ func TestRefusedNeedHoldsUpNobody(t *testing.T) {
 			got = 2
 		}
 	}
-	for typeURL := ""; typeURL != ScopeType; typeURL = <-synced {
-	}
+	<-synced
 	v.cds.Apply([]Resource{text(t, "bad", "better")}, nil)
 	w.ack(w.next(ClusterType, "bad"))
 	w.ack(w.next(AssignmentType, "bad"))
