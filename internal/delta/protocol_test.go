@@ -251,7 +251,7 @@ func TestFarBehind(t *testing.T) {
 	for i := range 2 * maxLog {
 		tab.Apply([]Resource{text(t, "changes", fmt.Sprint(i+1))}, nil)
 	}
-	if _, _, ok := tab.since(1); ok || len(tab.log) > 2*maxLog {
+	if _, _, ok := tab.Since(1); ok || len(tab.log) > 2*maxLog {
 		t.Fatalf("the log of %d changes reaches back to the start", len(tab.log))
 	}
 	s.changed()

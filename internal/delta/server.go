@@ -179,7 +179,7 @@ func (s *Server) serve(g transport, only string) (err error) {
 	}
 	view = narrow(view, only)
 	for _, t := range view.Tables {
-		defer t.watch(st.wake)()
+		defer t.Watch(st.wake)()
 	}
 	if err := st.inbox.put(first, nil); err != nil {
 		return err

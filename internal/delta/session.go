@@ -239,7 +239,7 @@ func (s *session) changed() {
 		if !t.subscribed {
 			continue
 		}
-		names, next, ok := t.table.since(t.cursor)
+		names, next, ok := t.table.Since(t.cursor)
 		t.cursor = next
 		if !ok {
 			names = t.table.Names()

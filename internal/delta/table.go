@@ -100,9 +100,9 @@ func (t *Table) Names() []string {
 	return slices.Sorted(maps.Keys(t.items))
 }
 
-// since returns the names that changed after a cursor, the new cursor, and whether the log reached back that far; if
+// Since returns the names that changed after a cursor, the new cursor, and whether the log reached back that far; if
 // not, every name may have changed.
-func (t *Table) since(cursor uint64) (names []string, next uint64, ok bool) {
+func (t *Table) Since(cursor uint64) (names []string, next uint64, ok bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	next = t.base + uint64(len(t.log))
@@ -112,8 +112,8 @@ func (t *Table) since(cursor uint64) (names []string, next uint64, ok bool) {
 	return t.log[cursor-t.base : len(t.log) : len(t.log)], next, true
 }
 
-// watch wakes a channel after each change until the returned function is called. The channel should hold one value.
-func (t *Table) watch(c chan<- struct{}) (stop func()) {
+// Watch wakes a channel after each change until the returned function is called. The channel should hold one value.
+func (t *Table) Watch(c chan<- struct{}) (stop func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.wakeups[c] = struct{}{}
