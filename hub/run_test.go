@@ -134,12 +134,12 @@ func admit(t *testing.T, c client.Client) {
 
 func checkTLS(t *testing.T, address string) {
 	t.Helper()
-	conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}}).DialContext(t.Context(), "tcp", address) //nolint:gosec // looks at the certificate only
+	conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}}).DialContext(t.Context(), "tcp", address)
 	if err != nil {
 		t.Error(err)
 		return
 	}
-	defer conn.Close() //nolint:errcheck // read only
+	defer conn.Close()
 	state := conn.(*tls.Conn).ConnectionState()
 	if state.Version != tls.VersionTLS13 || state.PeerCertificates[0].URIs[0].String() != "spiffe://fleet/hub" {
 		t.Errorf("TLS %x, URI %v", state.Version, state.PeerCertificates[0].URIs)
@@ -155,13 +155,13 @@ func poll(t *testing.T, url string, done <-chan error) string {
 			t.Fatalf("the hub ended: %v", err)
 		default:
 		}
-		resp, err := http.Get(url) //nolint:noctx // bounded by wait
+		resp, err := http.Get(url)
 		if err != nil {
 			return err
 		}
-		defer resp.Body.Close() //nolint:errcheck // read only
+		defer resp.Body.Close()
 		b, err := io.ReadAll(resp.Body)
-		if err == nil && resp.StatusCode != 200 {
+		if err == nil && resp.StatusCode != http.StatusOK {
 			err = fmt.Errorf("%s: %s", resp.Status, b)
 		}
 		out = string(b)
@@ -190,7 +190,7 @@ func freeAddress(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // nothing was written
+	defer l.Close()
 	return l.Addr().String()
 }
 

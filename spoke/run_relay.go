@@ -89,7 +89,7 @@ func RunRelay(ctx context.Context, o RelayOptions) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
-		announceStop(o)
+		announceStop(o) //nolint:contextcheck // runs when the context has ended
 		return nil
 	})
 	return g.Wait()

@@ -114,16 +114,14 @@ func (b *bench) propagateOne(ctx context.Context, name string, ready <-chan stri
 func pollStatus(ctx context.Context, hc *http.Client, url string, want int) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	last := 0
 	for {
 		code, err := status(ctx, hc, url)
 		if err == nil && code == want {
 			return nil
 		}
-		last = code
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: %d, want %d: %w", url, last, want, ctx.Err())
+			return fmt.Errorf("%s: %d, want %d: %w", url, code, want, ctx.Err())
 		case <-tick.C:
 		}
 	}

@@ -124,7 +124,7 @@ func TestGolden(t *testing.T) {
 			got := golden(t, compileAll(t, readInput(t, file)))
 			out := strings.TrimSuffix(file, ".in.yaml") + ".out.yaml"
 			if *update {
-				if err := os.WriteFile(out, []byte(got), 0o644); err != nil { //nolint:gosec // not a secret
+				if err := os.WriteFile(out, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}

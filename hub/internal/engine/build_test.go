@@ -152,7 +152,7 @@ func TestSetsStayWithinTheLimit(t *testing.T) {
 	if _, cut := b.cuts.Of([]string{"s0", "s1"}); cut {
 		t.Error("the commonest set is cut")
 	}
-	p = b.apply(registry.Changes{Shards: map[string][]federate.Entry{"n4": nil, "n5": nil}})
+	b.apply(registry.Changes{Shards: map[string][]federate.Entry{"n4": nil, "n5": nil}})
 	if len(b.cuts) != 0 {
 		t.Errorf("cuts %v although there are two sets", b.cuts)
 	}

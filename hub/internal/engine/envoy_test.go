@@ -126,7 +126,7 @@ func runEnvoy(t *testing.T, args ...string) {
 	}
 	var mu sync.Mutex
 	var log bytes.Buffer
-	cmd := exec.Command(binary, args...) //nolint:gosec // a tool of the checkout
+	cmd := exec.Command(binary, args...)
 	cmd.Stderr = writer(func(b []byte) (int, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -196,7 +196,7 @@ func freePort(t *testing.T) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // nothing was written
+	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
 }
 
@@ -205,13 +205,13 @@ func (e *envoy) answer(t *testing.T, path string, status int, body string) http.
 	t.Helper()
 	deadline, tick := time.After(20*time.Second), time.NewTicker(20*time.Millisecond)
 	defer tick.Stop()
-	for last := "nothing"; ; {
+	for {
 		got, text, header, err := e.get(path)
 		if err == nil && got == status && (body == "" || text == body) {
 			header.Set("x-test-body", text)
 			return header
 		}
-		last = fmt.Sprintf("%d %q, %v", got, text, err)
+		last := fmt.Sprintf("%d %q, %v", got, text, err)
 		select {
 		case <-tick.C:
 		case <-deadline:
@@ -222,11 +222,11 @@ func (e *envoy) answer(t *testing.T, path string, status int, body string) http.
 
 func (e *envoy) get(path string) (int, string, http.Header, error) {
 	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
-	resp, err := c.Get(e.edge + path) //nolint:noctx // bounded by the client's timeout
+	resp, err := c.Get(e.edge + path)
 	if err != nil {
 		return 0, "", nil, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read only
+	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	return resp.StatusCode, string(b), resp.Header, err
 }
@@ -258,12 +258,12 @@ func (e *envoy) eastwest(t *testing.T, m identity.Material) int {
 	}
 	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true}, //nolint:gosec // the server's side is under test
+		TLSClientConfig:   &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true},
 	}}
-	resp, err := c.Get(e.east + "/") //nolint:noctx // bounded by the client's timeout
+	resp, err := c.Get(e.east + "/")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read only
+	defer resp.Body.Close()
 	return resp.StatusCode
 }

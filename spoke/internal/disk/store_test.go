@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -108,7 +107,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 
 // TestBatches writes behind: what comes within an interval is one batch, and the caller does not wait.
 func TestBatches(t *testing.T) {
-	s, _, err := Open(t.TempDir(), owner, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	s, _, err := Open(t.TempDir(), owner, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +196,7 @@ func TestDamage(t *testing.T) {
 func TestNoVolume(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	overwrite(t, file, []byte("x"))
-	_, _, err := Open(filepath.Join(file, "data"), owner, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	_, _, err := Open(filepath.Join(file, "data"), owner, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "writable volume") {
 		t.Errorf("error %v", err)
 	}

@@ -82,7 +82,7 @@ func (p *Prober) Run(ctx context.Context) error {
 	p.mu.Lock()
 	p.ctx = ctx
 	for peer, t := range p.peers {
-		p.start(peer, t)
+		p.start(peer, t) //nolint:contextcheck // it takes the context just set
 	}
 	p.mu.Unlock()
 	<-ctx.Done()

@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -71,7 +70,7 @@ func startPeer(t *testing.T, m identity.Material) *peerRouter {
 	p.status.Store(200)
 	s := &http.Server{
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool, NextProtos: []string{"h2"}},
-		ErrorLog:  slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), slog.LevelError),
+		ErrorLog:  slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		ConnState: func(_ net.Conn, st http.ConnState) {
 			if st == http.StateNew {
 				p.conns.Add(1)
@@ -106,7 +105,7 @@ func start(t *testing.T, m identity.Material) *harness {
 		}
 	}
 	h := &harness{changed: make(chan struct{}, 100), seen: make(chan error, 1000)}
-	h.Prober = New(Options{TLS: PeerTLS(src), Interval: 20 * time.Millisecond, Timeout: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	h.Prober = New(Options{TLS: PeerTLS(src), Interval: 20 * time.Millisecond, Timeout: 200 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 		Changed: func() { h.changed <- struct{}{} }, Observe: func(_ Peer, err error, _ time.Duration) { h.seen <- err }})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

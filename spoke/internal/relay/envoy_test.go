@@ -61,7 +61,7 @@ func newSite(t *testing.T, name string) *site {
 // shortDir is a directory whose path fits a Unix socket's name.
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "rl")
+	dir, err := os.MkdirTemp("", "rl") //nolint:usetesting // t.TempDir is longer than a socket's name may be
 	if err != nil {
 		t.Fatal(err)
 	}

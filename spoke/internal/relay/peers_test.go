@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -205,7 +206,7 @@ func testFailover(t *testing.T, f *fleet, here, there *pod) {
 				continue
 			}
 			_ = resp.Body.Close()
-			if resp.StatusCode != 200 {
+			if resp.StatusCode != http.StatusOK {
 				failed = append(failed, resp.Status)
 			}
 		}

@@ -72,7 +72,8 @@ func New(cfg Config) (*Relay, error) {
 	r.ready = &readiness{log: cfg.Log, metrics: r.metrics, set: r.core.SetReady, tables: func() []delta.Resource {
 		return all(r.core.tables[router.ScopeType])
 	}}
-	return r, r.openDisk()
+	r.openDisk()
+	return r, nil
 }
 
 func (r *Relay) newProber() *probe.Prober {
@@ -99,14 +100,14 @@ func (r *Relay) setPeers(peers []overlay.Peer) {
 }
 
 // openDisk serves what the disk holds. A disk that cannot be used is logged, and the relay works without.
-func (r *Relay) openDisk() error {
+func (r *Relay) openDisk() {
 	if r.cfg.DataDir == "" {
-		return nil
+		return
 	}
 	store, c, err := disk.Open(r.cfg.DataDir, disk.Header{Fleet: r.cfg.Fleet, Spoke: r.cfg.Spoke, UID8: uid8(r.cfg.Identity)}, r.cfg.Log)
 	if err != nil {
 		r.cfg.Log.Error("the relay keeps nothing on disk; after a restart it needs the hub", "error", err)
-		return nil
+		return
 	}
 	store.Written = r.metrics.written
 	r.store = store
@@ -122,7 +123,6 @@ func (r *Relay) openDisk() error {
 		r.cfg.Log.Info("the relay starts from its disk", "resources", found, "epoch", c.Header.Epoch)
 		r.core.After(func() { r.ready.Source("disk", false) })
 	}
-	return nil
 }
 
 // SetLocal takes all resources of this cluster, with their endpoints. The router is not ready before the first call, or

@@ -2,6 +2,7 @@ package router
 
 // The messages that listeners.yaml names by type URL: importing them makes them known to protojson.
 import (
+	// rbac/v3 and the others below are named in listeners.yaml only.
 	_ "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
