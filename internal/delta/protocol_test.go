@@ -254,6 +254,9 @@ func TestFarBehind(t *testing.T) {
 	if _, _, ok := tab.Since(1); ok || len(tab.log) > 2*maxLog {
 		t.Fatalf("the log of %d changes reaches back to the start", len(tab.log))
 	}
+	if _, end, ok := tab.Since(1 << 40); ok || end != uint64(2*maxLog+4) {
+		t.Errorf("a cursor of the future: %d, %v", end, ok)
+	}
 	s.changed()
 	r := s.next()
 	if len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != "changes" {

@@ -106,7 +106,7 @@ func (t *Table) Since(cursor uint64) (names []string, next uint64, ok bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	next = t.base + uint64(len(t.log))
-	if cursor < t.base {
+	if cursor < t.base || cursor > next {
 		return nil, next, false
 	}
 	return t.log[cursor-t.base : len(t.log) : len(t.log)], next, true
