@@ -87,10 +87,10 @@ func (d *Daemon) run(ctx context.Context, conn *net.UnixConn, r wire.RunRequest,
 
 // stopped hides errors that only say that the run was stopped.
 func stopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // expose makes the namespace and the Service, as far as they are missing, and an empty EndpointSlice.
@@ -102,7 +102,7 @@ func (w *run) expose(ctx context.Context) error {
 	}
 	svc := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: w.Service, Namespace: w.Namespace, Labels: map[string]string{"app.kubernetes.io/managed-by": managedBy}},
-		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: int32(w.Port), TargetPort: intstr.FromInt32(int32(w.Port))}}}, //nolint:gosec // checked
+		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: int32(w.Port), TargetPort: intstr.FromInt32(int32(w.Port))}}},
 	}
 	made, err := core.Services(w.Namespace).Create(ctx, svc, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
@@ -112,7 +112,7 @@ func (w *run) expose(ctx context.Context) error {
 		return fmt.Errorf("service: %w", err)
 	}
 	if len(made.Spec.Selector) > 0 {
-		return fmt.Errorf("Service %s/%s has a selector: its pods are the cluster's own; use another name", w.Namespace, w.Service)
+		return fmt.Errorf("the Service %s/%s has a selector: its pods are the cluster's own; use another name", w.Namespace, w.Service)
 	}
 	w.ownsSvc = made.Labels["app.kubernetes.io/managed-by"] == managedBy
 	slice := w.endpointSlice()
@@ -135,7 +135,7 @@ func (w *run) endpointSlice() *discoveryv1.EndpointSlice {
 			discoveryv1.LabelServiceName: w.Service, discoveryv1.LabelManagedBy: managedBy,
 		}},
 		AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:       []discoveryv1.EndpointPort{{Name: ptr.To("http"), Port: ptr.To(int32(w.Port)), Protocol: ptr.To(corev1.ProtocolTCP)}}, //nolint:gosec // checked
+		Ports:       []discoveryv1.EndpointPort{{Name: ptr.To("http"), Port: ptr.To(int32(w.Port)), Protocol: ptr.To(corev1.ProtocolTCP)}},
 	}
 	for i, r := range w.replicas {
 		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
@@ -263,8 +263,11 @@ func (w *run) withdraw(ctx context.Context) error {
 		return nil
 	}
 	left, err := w.slices().List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + w.Service})
-	if err != nil || len(left.Items) > 0 {
-		return err
+	if err != nil {
+		return fmt.Errorf("look for other runs of the Service: %w", err)
+	}
+	if len(left.Items) > 0 {
+		return nil
 	}
 	err = w.c.plane.Client.CoreV1().Services(w.Namespace).Delete(ctx, w.Service, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {

@@ -194,11 +194,11 @@ func (c *container) mounts(vars map[string]string) ([]proc.Mount, error) {
 				}
 			}
 		}
-		real, err := filepath.EvalSymlinks(src)
+		resolved, err := filepath.EvalSymlinks(src)
 		if err != nil {
 			return nil, fmt.Errorf("mount %s: %w", m.Name, err)
 		}
-		out = append(out, proc.Mount{Source: real, Target: m.MountPath, ReadOnly: m.ReadOnly || c.w.isProjected(m.Name)})
+		out = append(out, proc.Mount{Source: resolved, Target: m.MountPath, ReadOnly: m.ReadOnly || c.w.isProjected(m.Name)})
 	}
 	return out, nil
 }

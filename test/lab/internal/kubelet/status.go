@@ -83,11 +83,9 @@ func containerStatus(o observed) corev1.ContainerStatus {
 		return c
 	}
 	st := *o.state
-	//nolint:gosec // a count of restarts
 	c.RestartCount = int32(st.Restarts)
 	var last *corev1.ContainerStateTerminated
 	if !st.LastEnd.IsZero() {
-		//nolint:gosec // an exit code
 		last = &corev1.ContainerStateTerminated{ExitCode: int32(st.LastCode), Reason: "Error", Message: st.LastText, FinishedAt: metav1.NewTime(st.LastEnd), StartedAt: metav1.NewTime(st.Started)}
 		if st.LastCode == 0 {
 			last.Reason = "Completed"

@@ -97,7 +97,6 @@ func (v volumes) fsGroup() int {
 }
 
 func mode(item, def *int32) os.FileMode {
-	//nolint:gosec // validated by the API server: 0 to 0777
 	return os.FileMode(ptr.Deref(item, ptr.Deref(def, 0o644)))
 }
 

@@ -124,7 +124,6 @@ func (s *Switch) write(to int, b []byte) {
 func (p *path) send(b []byte) {
 	p.mu.Lock()
 	how := p.how
-	//nolint:gosec // which packets are lost need not be unpredictable
 	if !how.Cut && (how.Loss == 0 || rand.Float64() >= how.Loss) {
 		p.queue.push(time.Now(), how.Delay, b)
 	}

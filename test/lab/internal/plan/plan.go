@@ -130,9 +130,11 @@ func (c Cluster) ClientLink() (client, node netip.Prefix) {
 	return at(2), at(1)
 }
 
-// HubBalancer and RouterBalancer are the load balancer addresses of the two Services that Isthmus installs; they are
-// fixed so that they are known before the charts are installed.
-func (c Cluster) HubBalancer() netip.Addr    { return c.addr(lbOctet, 1) }
+// HubBalancer is the load balancer address of the hub's Service; it is fixed, so that it is known before the chart is
+// installed.
+func (c Cluster) HubBalancer() netip.Addr { return c.addr(lbOctet, 1) }
+
+// RouterBalancer is the load balancer address of the router's Service, as fixed as the hub's.
 func (c Cluster) RouterBalancer() netip.Addr { return c.addr(lbOctet, 2) }
 
 // Location returns where the cluster is, if its name has a known place.

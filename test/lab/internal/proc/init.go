@@ -171,5 +171,5 @@ func (s *initSpec) become() error {
 
 // siginfoPID reads si_pid, which the portable struct does not name: it follows three ints and, on 64 bit, padding.
 func siginfoPID(i *unix.Siginfo) int {
-	return int(*(*int32)(unsafe.Add(unsafe.Pointer(i), 16))) //nolint:gosec // the kernel's layout on 64-bit Linux
+	return int(*(*int32)(unsafe.Add(unsafe.Pointer(i), 16)))
 }
