@@ -31,6 +31,7 @@ type container struct {
 	mu      sync.Mutex
 	started bool // its start-up probe has passed
 	ready   bool
+	life    uint64 // counts starts
 }
 
 // unprivilegedUser is who a container runs as that must not be root and does not say who: the user of distroless images.
@@ -105,7 +106,7 @@ func (w *worker) newContainer(ctx context.Context, spec *corev1.Container, again
 
 // start runs the container's process once and probes it while it lives.
 func (c *container) start(ctx context.Context) (*proc.Process, error) {
-	c.set(false, false)
+	life := c.begin()
 	s, err := c.build(ctx)
 	if err != nil {
 		c.w.event(corev1.EventTypeWarning, "Failed", fmt.Sprintf("container %s: %v", c.spec.Name, err))
@@ -116,13 +117,13 @@ func (c *container) start(ctx context.Context) (*proc.Process, error) {
 		return nil, err
 	}
 	c.w.event(corev1.EventTypeNormal, "Started", "Started container "+c.spec.Name)
-	life, cancel := context.WithCancel(ctx)
+	alive, cancel := context.WithCancel(ctx)
 	go func() {
 		<-p.Done()
 		cancel()
-		c.set(false, false)
+		c.set(life, false, false)
 	}()
-	go c.watch(life, p)
+	go c.watch(alive, p, life)
 	return p, nil
 }
 
@@ -235,7 +236,7 @@ func (c *container) exec(ctx context.Context, command []string) error {
 }
 
 // watch runs the probes of one life of the container.
-func (c *container) watch(ctx context.Context, p *proc.Process) {
+func (c *container) watch(ctx context.Context, p *proc.Process, life uint64) {
 	if h := c.spec.Lifecycle; h != nil && h.PostStart != nil {
 		if err := c.hook(ctx, h.PostStart); err != nil {
 			c.w.event(corev1.EventTypeWarning, "FailedPostStartHook", err.Error())
@@ -246,13 +247,13 @@ func (c *container) watch(ctx context.Context, p *proc.Process) {
 	if s := c.spec.StartupProbe; s != nil && !c.until(ctx, s, p) {
 		return
 	}
-	c.set(true, c.spec.ReadinessProbe == nil)
+	c.set(life, true, c.spec.ReadinessProbe == nil)
 	if c.spec.ReadinessProbe != nil {
 		go c.repeat(ctx, c.spec.ReadinessProbe, false, func(ok bool, err error) {
 			if !ok && err != nil {
 				c.w.event(corev1.EventTypeWarning, "Unhealthy", "Readiness probe failed: "+err.Error())
 			}
-			c.set(true, ok)
+			c.set(life, true, ok)
 		})
 	}
 	if c.spec.LivenessProbe != nil {
@@ -311,8 +312,23 @@ func (c *container) repeat(ctx context.Context, probe *corev1.Probe, initially b
 	}
 }
 
-func (c *container) set(started, ready bool) {
+// begin starts a new life of the container: what is still reported of an earlier one counts no more.
+func (c *container) begin() uint64 {
 	c.mu.Lock()
+	c.life++
+	life := c.life
+	c.mu.Unlock()
+	c.set(life, false, false)
+	return life
+}
+
+// set notes what a life of the container is; the end of a life is often noticed after the next has begun.
+func (c *container) set(life uint64, started, ready bool) {
+	c.mu.Lock()
+	if life != c.life {
+		c.mu.Unlock()
+		return
+	}
 	changed := c.started != started || c.ready != ready
 	c.started, c.ready = started, ready
 	c.mu.Unlock()

@@ -219,3 +219,16 @@ func TestRefreshAfter(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// TestALateEndOfAnEarlierLifeCountsNothing: the end of a killed process is noticed after its successor has started.
+func TestALateEndOfAnEarlierLifeCountsNothing(t *testing.T) {
+	c := &container{w: &worker{changed: make(chan struct{}, 1)}}
+	first := c.begin()
+	c.set(first, true, true)
+	second := c.begin()
+	c.set(second, true, true)
+	c.set(first, false, false)
+	if started, ready := c.probed(); !started || !ready {
+		t.Errorf("started %v, ready %v: the first life's end took the second's readiness", started, ready)
+	}
+}
