@@ -85,10 +85,11 @@ func newFixture(t *testing.T) *fixture {
 	}
 	t.Cleanup(func() { f.hub.Stop() })
 	f.hub.Admit("eu", "0123abcd", "right")
+	metrics, health := twoFreeAddresses(t)
 	f.opts = ControllerOptions{
 		Fleet: kubetest.Fleet, Spoke: "eu", Namespace: "isthmus-system", HubAddress: f.hub.Address(),
 		HubCAFile: write("ca.crt", f.hub.Bundle()), JoinTokenFile: write("token", []byte("right")),
-		MetricsAddress: freePort(t), HealthAddress: freePort(t), RouterService: "isthmus-router", RouterAddress: "192.0.2.1:15443",
+		MetricsAddress: metrics, HealthAddress: health, RouterService: "isthmus-router", RouterAddress: "192.0.2.1:15443",
 		Kubeconfig: write("kubeconfig", kubeconfig(t, config)), Version: "v1.2.3", Pod: "isthmus-spoke-0",
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
@@ -134,14 +135,19 @@ func kubeconfig(t *testing.T, config *rest.Config) []byte {
 	return out
 }
 
-func freePort(t *testing.T) string {
+// twoFreeAddresses holds the first while it takes the second: a port that was let go may be given out again.
+func twoFreeAddresses(t *testing.T) (first, second string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var addrs [2]string
+	for i := range addrs {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addrs[i] = l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addrs[0], addrs[1]
 }
 
 func (f *fixture) create(o client.Object) {

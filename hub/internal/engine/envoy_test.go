@@ -97,7 +97,7 @@ func startEnvoy(t *testing.T, f *fixture, own identity.Material) *envoy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edge, east := freePort(t), freePort(t)
+	edge, east := twoFreePorts(t)
 	quoted := func(b []byte) string { return strconv.Quote(string(b)) }
 	tmpl := template.Must(template.New("envoy.yaml.tmpl").Funcs(template.FuncMap{"js": func(s string) string { return s }}).ParseFiles("testdata/envoy.yaml.tmpl"))
 	var config bytes.Buffer
@@ -190,14 +190,19 @@ func secrets(t *testing.T, m identity.Material) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func freePort(t *testing.T) int {
+// twoFreePorts holds the first while it takes the second: a port that was let go may be given out again.
+func twoFreePorts(t *testing.T) (first, second int) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var ports [2]int
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ports[i] = l.Addr().(*net.TCPAddr).Port
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return ports[0], ports[1]
 }
 
 // answer asks until the edge answers with a status and, unless it is empty, a body.
