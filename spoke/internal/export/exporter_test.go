@@ -33,21 +33,8 @@ import (
 
 var config *rest.Config
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	cfg, stop, err := kubetest.Start(kubetest.HubCRDs(), kubetest.KAOS("crds"))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	config = cfg
-	code := m.Run()
-	if err := stop(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
+func TestMain(m *testing.M) {
+	os.Exit(kubetest.Run(m, &config, kubetest.HubCRDs(), kubetest.KAOS("crds")))
 }
 
 const deadline = 20 * time.Second

@@ -47,3 +47,20 @@ func Start(crds ...string) (*rest.Config, func() error, error) {
 	cfg.QPS, cfg.Burst = -1, 0
 	return cfg, env.Stop, nil
 }
+
+// Run runs a package's tests against one API server with the given CRDs, puts its configuration into config first, and
+// returns the exit code: TestMain is `os.Exit(kubetest.Run(m, &config))`.
+func Run(m interface{ Run() int }, config **rest.Config, crds ...string) int {
+	cfg, stop, err := Start(crds...)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	*config = cfg
+	code := m.Run()
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
