@@ -24,8 +24,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
-	"github.com/isthmus-dev/isthmus/hub/internal/kubetest"
 	"github.com/isthmus-dev/isthmus/internal/debugapi"
+	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
 func TestOptionsAreValidated(t *testing.T) {
@@ -57,7 +57,7 @@ func TestOptionsAreValidated(t *testing.T) {
 
 // The whole hub on a real API server: it starts, admits a Spoke, becomes ready and answers its operators.
 func TestRun(t *testing.T) {
-	cfg, stop, err := kubetest.Start()
+	cfg, stop, err := kubetest.Start(kubetest.HubCRDs())
 	if err != nil {
 		t.Fatal(err)
 	}

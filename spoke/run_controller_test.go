@@ -33,7 +33,8 @@ import (
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/internal/identity/identitypb"
-	"github.com/isthmus-dev/isthmus/spoke/internal/kubetest"
+	"github.com/isthmus-dev/isthmus/spoke/internal/hubtest"
+	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
 const patience = 30 * time.Second
@@ -44,7 +45,7 @@ type fixture struct {
 	g    *WithT
 	c    client.Client
 	kube kubernetes.Interface
-	hub  *kubetest.Hub
+	hub  *hubtest.Hub
 	opts ControllerOptions
 }
 
@@ -65,7 +66,7 @@ func newFixture(t *testing.T) *fixture {
 	if f.c, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}
-	if f.hub, err = kubetest.NewHub(time.Now); err != nil {
+	if f.hub, err = hubtest.NewHub(time.Now); err != nil {
 		t.Fatal(err)
 	}
 	f.hub.Answer = func(id identity.ID) (*identitypb.Credentials, error) { return f.admit(config, id) }
@@ -87,7 +88,7 @@ func newFixture(t *testing.T) *fixture {
 	f.hub.Admit("eu", "0123abcd", "right")
 	metrics, health := twoFreeAddresses(t)
 	f.opts = ControllerOptions{
-		Fleet: kubetest.Fleet, Spoke: "eu", Namespace: "isthmus-system", HubAddress: f.hub.Address(),
+		Fleet: hubtest.Fleet, Spoke: "eu", Namespace: "isthmus-system", HubAddress: f.hub.Address(),
 		HubCAFile: write("ca.crt", f.hub.Bundle()), JoinTokenFile: write("token", []byte("right")),
 		MetricsAddress: metrics, HealthAddress: health, RouterService: "isthmus-router", RouterAddress: "192.0.2.1:15443",
 		Kubeconfig: write("kubeconfig", kubeconfig(t, config)), Version: "v1.2.3", Pod: "isthmus-spoke-0",

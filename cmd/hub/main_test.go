@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/isthmus-dev/isthmus/cmd/internal/program"
 )
 
 func TestEnvironmentSetsFlagsThatWereNotGiven(t *testing.T) {
@@ -12,7 +14,7 @@ func TestEnvironmentSetsFlagsThatWereNotGiven(t *testing.T) {
 	}
 	env := map[string]string{"ISTHMUS_FLEET": "ignored", "ISTHMUS_GRPC_ADVERTISE_ADDRESS": "hub:8443", "ISTHMUS_LEASE_DURATION": "3s", "ISTHMUS_LOG_LEVEL": "debug"}
 	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
-	if err := fromEnvironment(c.Flags(), lookup); err != nil {
+	if err := program.FromEnvironment(c.Flags(), lookup); err != nil {
 		t.Fatal(err)
 	}
 	for flag, want := range map[string]string{"fleet": "given", "grpc-advertise-address": "hub:8443", "lease-duration": "3s", "log-level": "DEBUG", "namespace": "isthmus-system"} {
@@ -21,7 +23,7 @@ func TestEnvironmentSetsFlagsThatWereNotGiven(t *testing.T) {
 		}
 	}
 	env["ISTHMUS_START_GRACE"] = "soon"
-	if err := fromEnvironment(c.Flags(), lookup); err == nil || !strings.Contains(err.Error(), "ISTHMUS_START_GRACE") {
+	if err := program.FromEnvironment(c.Flags(), lookup); err == nil || !strings.Contains(err.Error(), "ISTHMUS_START_GRACE") {
 		t.Errorf("error %v, want one that names the variable", err)
 	}
 }

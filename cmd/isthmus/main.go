@@ -3,30 +3,22 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
-
 	"github.com/spf13/cobra"
+
+	"github.com/isthmus-dev/isthmus/cmd/internal/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "isthmus:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+// version is set when linking.
+var version = "devel"
+
+func main() { program.Main(command()) }
 
 func command() *cobra.Command {
 	h := &hub{}
 	c := &cobra.Command{
 		Use:           "isthmus",
 		Short:         "Shows what the Isthmus hub knows",
+		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

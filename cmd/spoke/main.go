@@ -3,52 +3,30 @@
 package main
 
 import (
-	"context"
-	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 
-	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"k8s.io/klog/v2"
-	ctrl "sigs.k8s.io/controller-runtime"
 
+	"github.com/isthmus-dev/isthmus/cmd/internal/program"
 	"github.com/isthmus-dev/isthmus/spoke"
 )
 
 // version is set when linking.
 var version = "devel"
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := root().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "spoke:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { program.Main(root()) }
 
 func root() *cobra.Command {
-	var level slog.LevelVar
-	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: &level}))
 	c := &cobra.Command{
 		Use:           "spoke",
 		Short:         "Isthmus in a cluster of the fleet",
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
-			ctrl.SetLogger(logr.FromSlogHandler(log.Handler()))
-			klog.SetLogger(logr.FromSlogHandler(log.Handler()))
-			return fromEnvironment(c.Flags(), os.LookupEnv)
-		},
 	}
-	c.PersistentFlags().TextVar(&level, "log-level", &level, "debug, info, warn or error")
+	log := program.Logger(c)
 	c.AddCommand(controller(log), relay(log))
 	return c
 }
@@ -102,18 +80,4 @@ func common(f *pflag.FlagSet, fleet, name, namespace, hub, kubeconfig *string) {
 	f.StringVar(namespace, "namespace", "isthmus-system", "namespace that the spoke runs in")
 	f.StringVar(hub, "hub-address", "", "host:port of the hub's gRPC port (required)")
 	f.StringVar(kubeconfig, "kubeconfig", "", "kubeconfig of this cluster (default: in cluster)")
-}
-
-// fromEnvironment sets each flag that was not given from ISTHMUS_<FLAG>.
-func fromEnvironment(f *pflag.FlagSet, lookup func(string) (string, bool)) error {
-	var failed error
-	f.VisitAll(func(flag *pflag.Flag) {
-		name := "ISTHMUS_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
-		if v, ok := lookup(name); ok && !flag.Changed && failed == nil {
-			if err := f.Set(flag.Name, v); err != nil {
-				failed = fmt.Errorf("environment variable %s: %w", name, err)
-			}
-		}
-	})
-	return failed
 }

@@ -9,6 +9,8 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
 // rulesOf lists the rules of a CRD as "path: constraint", items of a list as "path[]".
@@ -60,9 +62,9 @@ func join(path, name string) string { return strings.TrimPrefix(path+"."+name, "
 
 // TestEveryRuleHasACase compares the rules of the CRDs with the cases, both ways.
 func TestEveryRuleHasACase(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(crdFolder, "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(kubetest.HubCRDs(), "*.yaml"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no CRDs in %s: %v", crdFolder, err)
+		t.Fatalf("no CRDs in %s: %v", kubetest.HubCRDs(), err)
 	}
 	rules := map[string][]string{}
 	for _, file := range files {

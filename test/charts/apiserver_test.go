@@ -3,8 +3,6 @@ package charts
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,7 +14,8 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
 // TestOnAPIServer installs what the charts render into a real API server and tries what each ServiceAccount may do.
@@ -34,30 +33,15 @@ func TestOnAPIServer(t *testing.T) {
 
 func startAPIServer(t *testing.T) *rest.Config {
 	t.Helper()
-	assets := os.Getenv("KUBEBUILDER_ASSETS")
-	if assets == "" {
-		assets = filepath.Join("..", "..", "bin", "tools")
+	cfg, stop, err := kubetest.Start(kubetest.HubCRDs())
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, name := range []string{"etcd", "kube-apiserver", "kubectl"} {
-		if _, err := os.Stat(filepath.Join(assets, name)); err != nil {
-			t.Fatalf("no %s in %s: run `make tools`, or set KUBEBUILDER_ASSETS: %v", name, assets, err)
-		}
-	}
-	env := &envtest.Environment{
-		BinaryAssetsDirectory: assets,
-		CRDDirectoryPaths:     []string{filepath.Join(chartDir("hub"), "crds")},
-		ErrorIfCRDPathMissing: true,
-	}
-	cfg, err := env.Start()
 	t.Cleanup(func() {
-		if err := env.Stop(); err != nil {
+		if err := stop(); err != nil {
 			t.Errorf("stop the API server: %v", err)
 		}
 	})
-	if err != nil {
-		t.Fatalf("start the API server: %v", err)
-	}
-	cfg.QPS, cfg.Burst = -1, 0
 	return cfg
 }
 

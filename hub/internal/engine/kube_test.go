@@ -14,9 +14,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
-	"github.com/isthmus-dev/isthmus/hub/internal/kubetest"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 	"github.com/isthmus-dev/isthmus/hub/internal/registry"
+	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
 // kubeEngine runs an engine on the objects of a real API server, with the real liveness, until the test ends or stop is called.
@@ -82,7 +82,7 @@ func until(t *testing.T, e *Engine, what string, cond func() bool) {
 
 // From an AgentSlice on a real API server to the tables, and what a second hub does that starts while the report is behind.
 func TestFromTheAPIServerToTheTables(t *testing.T) {
-	cfg, stopServer, err := kubetest.Start()
+	cfg, stopServer, err := kubetest.Start(kubetest.HubCRDs())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,9 +26,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
-	"github.com/isthmus-dev/isthmus/hub/internal/kubetest"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/internal/identity/identitypb"
+	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
 var (
@@ -36,21 +36,18 @@ var (
 	api       client.Client
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(kubetest.Run(suite{m}, &apiConfig, kubetest.HubCRDs())) }
 
-func run(m *testing.M) int {
-	cfg, stop, err := kubetest.Start()
-	if err != nil {
+// suite makes the client before the tests run.
+type suite struct{ tests *testing.M }
+
+func (s suite) Run() int {
+	var err error
+	if api, err = client.New(apiConfig, client.Options{Scheme: kubetest.Scheme()}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer func() { _ = stop() }()
-	apiConfig = cfg
-	if api, err = client.New(cfg, client.Options{Scheme: kubetest.Scheme()}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+	return s.tests.Run()
 }
 
 // hub is one replica: the service behind a real port.

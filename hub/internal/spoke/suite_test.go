@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -23,12 +22,11 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
-	"github.com/isthmus-dev/isthmus/hub/internal/kubetest"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
+	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
 var (
@@ -36,22 +34,18 @@ var (
 	api       client.Client
 )
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(kubetest.Run(suite{m}, &apiConfig, kubetest.HubCRDs())) }
 
-func run(m *testing.M) int {
-	ctrllog.SetLogger(logr.Discard())
-	cfg, stop, err := kubetest.Start()
-	if err != nil {
+// suite makes the client before the tests run.
+type suite struct{ tests *testing.M }
+
+func (s suite) Run() int {
+	var err error
+	if api, err = client.New(apiConfig, client.Options{Scheme: kubetest.Scheme()}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer func() { _ = stop() }()
-	apiConfig = cfg
-	if api, err = client.New(cfg, client.Options{Scheme: kubetest.Scheme()}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return m.Run()
+	return s.tests.Run()
 }
 
 // engine stands for the room that builds: it says what the test has it say, and remembers what it was asked to withdraw.

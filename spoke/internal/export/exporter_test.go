@@ -26,9 +26,9 @@ import (
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/digest"
 	"github.com/isthmus-dev/isthmus/spoke/internal/export"
-	"github.com/isthmus-dev/isthmus/spoke/internal/kubetest"
 	"github.com/isthmus-dev/isthmus/spoke/internal/source"
 	"github.com/isthmus-dev/isthmus/spoke/internal/source/kaos"
+	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
 var config *rest.Config

@@ -26,7 +26,8 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/identity/identitypb"
 	"github.com/isthmus-dev/isthmus/spoke/internal/credentials"
 	"github.com/isthmus-dev/isthmus/spoke/internal/hublink"
-	"github.com/isthmus-dev/isthmus/spoke/internal/kubetest"
+	"github.com/isthmus-dev/isthmus/spoke/internal/hubtest"
+	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
 var config *rest.Config
@@ -41,7 +42,7 @@ type link struct {
 	g        *WithT
 	kube     kubernetes.Interface
 	clock    *clocktesting.FakeClock
-	hub      *kubetest.Hub
+	hub      *hubtest.Hub
 	registry *prometheus.Registry
 	metrics  *hublink.Metrics
 	ns, dir  string
@@ -65,7 +66,7 @@ func newLink(t *testing.T, ns string) *link {
 	}
 	ignore := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
-	if l.hub, err = kubetest.NewHub(l.clock.Now); err != nil {
+	if l.hub, err = hubtest.NewHub(l.clock.Now); err != nil {
 		t.Fatal(err)
 	}
 	l.hub.Answer = func(identity.ID) (*identitypb.Credentials, error) {
@@ -92,8 +93,8 @@ func (l *link) write(name, text string) {
 func (l *link) start() (stop func()) {
 	l.src = identity.NewSourceAt(l.clock.Now)
 	l.keeper = hublink.NewKeeper(hublink.Options{
-		Fleet: kubetest.Fleet, Spoke: "eu", Namespace: l.ns, Kubernetes: l.kube,
-		Issuer:     identity.Client{Address: l.hub.Address(), Fleet: kubetest.Fleet, Now: l.clock.Now},
+		Fleet: hubtest.Fleet, Spoke: "eu", Namespace: l.ns, Kubernetes: l.kube,
+		Issuer:     identity.Client{Address: l.hub.Address(), Fleet: hubtest.Fleet, Now: l.clock.Now},
 		BundleFile: filepath.Join(l.dir, "ca.crt"), TokenFile: filepath.Join(l.dir, "token"),
 		Source: l.src, Clock: l.clock, Log: slog.New(slog.NewTextHandler(l.Output(), nil)), Metrics: l.metrics,
 	})
@@ -278,7 +279,7 @@ func TestDeletedSpokeJoinsAnew(t *testing.T) {
 func TestCredentialsOfAnotherSpokeAreNotUsed(t *testing.T) {
 	l := newLink(t, "other")
 	l.hub.Admit("us", "0123abcd", "for-us")
-	c, err := identity.Client{Address: l.hub.Address(), Fleet: kubetest.Fleet, Now: l.clock.Now}.Enroll(t.Context(), l.hub.Bundle(), "us", "for-us")
+	c, err := identity.Client{Address: l.hub.Address(), Fleet: hubtest.Fleet, Now: l.clock.Now}.Enroll(t.Context(), l.hub.Bundle(), "us", "for-us")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,10 +27,10 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
-	"github.com/isthmus-dev/isthmus/spoke/internal/kubetest"
 	"github.com/isthmus-dev/isthmus/spoke/internal/source"
 	"github.com/isthmus-dev/isthmus/spoke/internal/source/kaos"
 	"github.com/isthmus-dev/isthmus/spoke/internal/source/service"
+	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
 var config *rest.Config

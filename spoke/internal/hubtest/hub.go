@@ -1,4 +1,6 @@
-package kubetest
+// Package hubtest is the Identity service of a hub, for the tests of the spoke: it joins and renews over real gRPC and TLS. No
+// product package may import it.
+package hubtest
 
 import (
 	"context"

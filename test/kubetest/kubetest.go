@@ -1,0 +1,97 @@
+// Package kubetest starts a real kube-apiserver and etcd for the tests of a package. There are no controllers: namespaces
+// stay Terminating, no ServiceAccount and no EndpointSlice appears by itself. The lab (test/lab) has those.
+//
+// No product package may import it.
+package kubetest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+
+	"github.com/go-logr/logr"
+	k8sruntime "k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+)
+
+// Root is the root of the checkout.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
+}
+
+// KAOS is a path below test/testdata/kaos.
+func KAOS(elem ...string) string {
+	return filepath.Join(append([]string{Root(), "test", "testdata", "kaos"}, elem...)...)
+}
+
+// HubCRDs is the directory of Isthmus's own CRDs.
+func HubCRDs() string { return filepath.Join(Root(), "charts", "hub", "crds") }
+
+// Start returns the configuration of a fresh API server that has the given CRDs (files or directories), and the function
+// that stops it.
+func Start(crds ...string) (*rest.Config, func() error, error) {
+	apiserver, errA := Program("kube-apiserver")
+	etcd, errE := Program("etcd")
+	if err := errors.Join(errA, errE); err != nil {
+		return nil, nil, err
+	}
+	env := &envtest.Environment{CRDDirectoryPaths: crds, ErrorIfCRDPathMissing: true}
+	env.ControlPlane.GetAPIServer().Path = apiserver
+	env.ControlPlane.Etcd = &envtest.Etcd{Path: etcd}
+	cfg, err := env.Start()
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("start the API server: %w", err), env.Stop())
+	}
+	cfg.QPS, cfg.Burst = -1, 0
+	return cfg, env.Stop, nil
+}
+
+// Program finds a program where hack/tools.sh leaves or takes it: KUBEBUILDER_ASSETS, bin/tools of the checkout, PATH.
+func Program(name string) (string, error) {
+	candidates := []string{filepath.Join(Root(), "bin", "tools", name), name}
+	if folder := os.Getenv("KUBEBUILDER_ASSETS"); folder != "" {
+		candidates = append([]string{filepath.Join(folder, name)}, candidates...)
+	}
+	for _, candidate := range candidates {
+		if path, err := exec.LookPath(candidate); err == nil {
+			return filepath.Abs(path)
+		}
+	}
+	return "", fmt.Errorf("no %s: run `make tools`, or set KUBEBUILDER_ASSETS to a folder that has it", name)
+}
+
+// Run runs a package's tests against one API server with the given CRDs, puts its configuration into config first, and
+// returns the exit code: TestMain is `os.Exit(kubetest.Run(m, &config))`.
+func Run(m interface{ Run() int }, config **rest.Config, crds ...string) int {
+	log.SetLogger(logr.Discard())
+	cfg, stop, err := Start(crds...)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	*config = cfg
+	code := m.Run()
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// Scheme knows the kinds of Kubernetes and of Isthmus.
+func Scheme() *k8sruntime.Scheme {
+	s := k8sruntime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(s), v1alpha1.AddToScheme(s)); err != nil {
+		panic(err) // two kinds under one name: a bug that no caller can handle
+	}
+	return s
+}
