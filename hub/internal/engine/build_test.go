@@ -170,30 +170,3 @@ func TestSetsAreCutToTheNearestThreeFirst(t *testing.T) {
 		}
 	}
 }
-
-func TestPace(t *testing.T) {
-	at := func(ms int) time.Time { return time.UnixMilli(1_000_000 + int64(ms)) }
-	var p pace
-	if due := p.change(at(0)); !due.Equal(at(0)) {
-		t.Errorf("the first change waits until %v", due)
-	}
-	if due := p.change(at(1)); !due.Equal(at(0)) {
-		t.Errorf("a second change makes the first wait until %v", due)
-	}
-	p.build(at(1))
-	if due := p.change(at(5)); !due.Equal(at(25)) {
-		t.Errorf("a change that follows at 5 ms is due at %v, want 25 ms", due)
-	}
-	if due := p.change(at(20)); !due.Equal(at(40)) {
-		t.Errorf("with another one at 20 ms it is due at %v, want 40 ms", due)
-	}
-	for ms := 40; ms <= 100; ms += 10 {
-		if due := p.change(at(ms)); due.After(at(105)) {
-			t.Errorf("a change waits until %v, longer than 100 ms", due)
-		}
-	}
-	p.build(at(105))
-	if due := p.change(at(200)); !due.Equal(at(200)) {
-		t.Errorf("after a quiet moment a change waits until %v", due)
-	}
-}

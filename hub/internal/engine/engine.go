@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -88,7 +89,17 @@ func New(o Options) (*Engine, error) {
 		open: make(chan struct{}), views: map[federate.View]*delta.Table{}, members: map[string]*membership{}, changed: make(chan struct{}),
 	}
 	e.server = delta.NewServer(delta.Options{View: e.view, Identifier: o.Epoch, Observe: delta.Observers(delta.Metrics(o.Registerer, "isthmus_hub"), e.observer())})
+	if err := delta.TableMetrics(o.Registerer, "isthmus_hub", e.served); err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
 	return e, nil
+}
+
+// served are the tables of all views.
+func (e *Engine) served() []*delta.Table {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return slices.AppendSeq([]*delta.Table{e.authz, e.clusters, e.tables}, maps.Values(e.views))
 }
 
 // Server is the xDS server of what the engine builds.
@@ -121,16 +132,20 @@ func (e *Engine) Start(ctx context.Context) error {
 			lively = e.o.Liveness.Changed()
 			build.Reset(time.Until(p.change(time.Now())))
 		case <-build.C:
-			e.build()
-			p.build(time.Now())
+			start := time.Now()
+			spokes := e.build()
+			now := time.Now()
+			if waited, changed := p.build(now, now.Sub(start), spokes); changed {
+				e.metrics.publish.Observe(waited.Seconds())
+			}
 		case <-grace.C:
 			e.serve("the grace period is over")
 		}
 	}
 }
 
-// build takes what changed, builds and publishes it.
-func (e *Engine) build() {
+// build takes what changed, builds and publishes it. It returns how many spokes there are.
+func (e *Engine) build() int {
 	start := time.Now()
 	c := e.o.Registry.Take(e.liveness)
 	e.mu.Lock()
@@ -151,6 +166,7 @@ func (e *Engine) build() {
 	if len(incomplete(c)) == 0 {
 		e.serve("every spoke that has joined is known completely")
 	}
+	return len(c.Spokes)
 }
 
 func (e *Engine) liveness(spoke string) registry.Liveness {

@@ -3,7 +3,7 @@ package engine
 import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
-	build                                                                prometheus.Histogram
+	build, publish                                                       prometheus.Histogram
 	assignments                                                          prometheus.Counter
 	errors                                                               prometheus.Counter
 	refused                                                              *prometheus.CounterVec
@@ -22,6 +22,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "isthmus_hub_build_seconds", Help: "Time to build and publish what changed.",
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 14),
 		}),
+		publish: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "isthmus_hub_publish_seconds", Help: "From the first change that a build takes in, as this replica's caches see it, to its publication.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}),
 		assignments: prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_hub_assignments_marshalled_total", Help: "Load assignments marshalled: one per cluster and (region, zone)."}),
 		errors:      prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_hub_build_errors_total", Help: "Resources that failed to build; their last good version stays."}),
 		refused:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_hub_xds_streams_refused_total", Help: "xDS streams refused, by reason."}, []string{"reason"}),
@@ -36,6 +40,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		views:       gauge("views", "Distinct (region, zone) views."),
 		serving:     gauge("serving", "1 once streams are served."),
 	}
-	reg.MustRegister(m.build, m.assignments, m.errors, m.refused)
+	reg.MustRegister(m.build, m.publish, m.assignments, m.errors, m.refused)
 	return m
 }
