@@ -104,6 +104,11 @@ const (
 	// SpokeStale: the hub keeps what it knew because the spoke's report and slices do not agree. Reasons: Complete
 	// (False); Incomplete (True).
 	SpokeStale = "Stale"
+	// SpokeLimited: something that the spoke exports is served less well than it could be, because there is too much of
+	// it. Reasons: WithinLimits (False); LargeNamespace (True: a namespace of more than 2,000 resources, whose requests
+	// take longer), PlacesCut (True: the fleet has more than 500 combinations of places, so not all places of some
+	// resources are used).
+	SpokeLimited = "Limited"
 )
 
 // Reasons of Spoke conditions; each is explained at its condition type.
@@ -123,12 +128,15 @@ const (
 	ReasonEntriesRejected    = "EntriesRejected"
 	ReasonComplete           = "Complete"
 	ReasonIncomplete         = "Incomplete"
+	ReasonWithinLimits       = "WithinLimits"
+	ReasonLargeNamespace     = "LargeNamespace"
+	ReasonPlacesCut          = "PlacesCut"
 )
 
 // SpokeStatus is what the hub knows of a spoke. Only the hub writes it.
 // +kubebuilder:validation:MinProperties=1
 type SpokeStatus struct {
-	// conditions are Joined, Available, RouterReady, Conflicted and Stale.
+	// conditions are Joined, Available, RouterReady, Conflicted, Stale and Limited.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -16,13 +16,14 @@ type shard struct {
 	resources []federate.Resource
 	conflicts []federate.Conflict
 	clusters  map[string][]string // those that its published table names, with their places
-	err       error               // why the published table is not that of the resources
+	limits    limits
+	err       error // why the published table is not that of the resources
 }
 
 // builder holds the built fleet. It is a state machine without clock, lock or streams.
 type builder struct {
 	compiler *compile.Compiler
-	limit    int // of sets
+	setLimit int
 
 	spokes    map[string]federate.Spoke
 	regions   map[string]federate.Point
@@ -33,6 +34,9 @@ type builder struct {
 	refs      map[string]*reference // clusters that published tables name
 	views     map[federate.View]bool
 	conflicts map[string]int // resources in conflict, by spoke
+
+	large        map[string]*shard // namespaces of more than LargeNamespace resources
+	cutResources map[string]int    // resources of which not all places are used, by spoke
 
 	assigned int // assignments marshalled, ever
 }
@@ -58,8 +62,9 @@ type publication struct {
 
 func newBuilder(c *compile.Compiler, limit int) *builder {
 	return &builder{
-		compiler: c, limit: limit, spokes: map[string]federate.Spoke{}, shards: map[string]*shard{}, uses: map[string]compile.SetUse{},
+		compiler: c, setLimit: limit, spokes: map[string]federate.Spoke{}, shards: map[string]*shard{}, uses: map[string]compile.SetUse{},
 		refs: map[string]*reference{}, views: map[federate.View]bool{}, conflicts: map[string]int{},
+		large: map[string]*shard{}, cutResources: map[string]int{},
 	}
 }
 
@@ -152,7 +157,7 @@ func inConflict(conflicts []federate.Conflict) map[string]int {
 // recut keeps the number of sets within the limit; when that changes which places stand in for which, every shard may be
 // concerned.
 func (b *builder) recut(dirty map[string]bool) {
-	cuts := compile.CutSets(b.uses, b.limit, b.spokes, b.regions)
+	cuts := compile.CutSets(b.uses, b.setLimit, b.spokes, b.regions)
 	if reflect.DeepEqual(cuts, b.cuts) {
 		return
 	}
@@ -164,6 +169,7 @@ func (b *builder) recut(dirty map[string]bool) {
 
 func (b *builder) buildTable(ns string, p *publication) {
 	s := b.shards[ns]
+	b.limit(ns, s)
 	if len(s.resources) == 0 {
 		b.refer(s, nil)
 		delete(b.shards, ns)

@@ -17,6 +17,9 @@ type Findings interface {
 	// Spoke counts a spoke's accepted resources, those of them that conflict with another spoke's, and its rejected
 	// entries; stale means that report and slices do not agree and what was known before is kept.
 	Spoke(name string) (exported, conflicts, rejected int, stale bool)
+	// Limits names the namespaces that are so large that their requests take longer and in which the spoke declares
+	// resources, and counts the spoke's resources of which not all places are used.
+	Limits(name string) (large []string, cut int)
 	// Changes is closed when any of this may have changed; ask for the next channel before reading.
 	Changes() <-chan struct{}
 }

@@ -68,6 +68,14 @@ type scope struct {
 type counts struct {
 	exported, conflicts, rejected int
 	stale                         bool
+	large                         []string // namespaces
+	cut                           int      // resources of which not all places are used
+}
+
+func countsOf(f Findings, spoke string) (c counts) {
+	c.exported, c.conflicts, c.rejected, c.stale = f.Spoke(spoke)
+	c.large, c.cut = f.Limits(spoke)
+	return c
 }
 
 // again asks for another look in d at the latest.
@@ -129,8 +137,7 @@ func (r *reconciler) ensureFinalizer(ctx context.Context, spoke *v1alpha1.Spoke)
 // observe takes in what others know of the spoke.
 func (r *reconciler) observe(_ context.Context, s *scope) error {
 	s.known, s.built = r.Liveness.Get(s.spoke.Name), isClosed(r.Built)
-	c := &s.counts
-	c.exported, c.conflicts, c.rejected, c.stale = r.Findings.Spoke(s.spoke.Name)
+	s.counts = countsOf(r.Findings, s.spoke.Name)
 	return nil
 }
 

@@ -72,9 +72,7 @@ func (p *changePump) round(ctx context.Context, last map[string]seen) (map[strin
 	next := make(map[string]seen, len(spokes.Items))
 	for i := range spokes.Items {
 		spoke := &spokes.Items[i]
-		now := seen{known: p.liveness.Get(spoke.Name), built: isClosed(p.built)}
-		c := &now.counts
-		c.exported, c.conflicts, c.rejected, c.stale = p.findings.Spoke(spoke.Name)
+		now := seen{known: p.liveness.Get(spoke.Name), built: isClosed(p.built), counts: countsOf(p.findings, spoke.Name)}
 		next[spoke.Name] = now
 		if old, ok := last[spoke.Name]; ok && reflect.DeepEqual(old, now) {
 			continue

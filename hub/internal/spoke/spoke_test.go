@@ -225,8 +225,15 @@ func TestFindingsReachTheStatus(t *testing.T) {
 	f.event("found", v1alpha1.ReasonPropertiesConflict, "2 resources")
 	f.engine.change(func() { f.engine.counts["found"] = counts{exported: 7, rejected: 1} })
 	f.condition("found", v1alpha1.SpokeConflicted, metav1.ConditionTrue, v1alpha1.ReasonEntriesRejected)
+	f.engine.change(func() { f.engine.counts["found"] = counts{cut: 3} })
+	f.condition("found", v1alpha1.SpokeLimited, metav1.ConditionTrue, v1alpha1.ReasonPlacesCut)
+	f.engine.change(func() { f.engine.counts["found"] = counts{large: []string{"shop"}, cut: 3} })
+	f.condition("found", v1alpha1.SpokeLimited, metav1.ConditionTrue, v1alpha1.ReasonLargeNamespace)
+	f.event("found", v1alpha1.ReasonLargeNamespace, "of 3 resources not all places are used")
+	f.event("found", v1alpha1.ReasonLargeNamespace, "shop among them")
 	f.engine.change(func() { f.engine.counts["found"] = counts{} })
 	f.condition("found", v1alpha1.SpokeConflicted, metav1.ConditionFalse, v1alpha1.ReasonNoConflict)
+	f.condition("found", v1alpha1.SpokeLimited, metav1.ConditionFalse, v1alpha1.ReasonWithinLimits)
 }
 
 // TestDeletion checks what is still there at each step: the withdrawal comes before everything, credentials go before

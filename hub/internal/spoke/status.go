@@ -49,6 +49,7 @@ func describe(s *scope) {
 		st.Exported = ptr.To(int32(s.counts.exported))
 		set(conflicted(s))
 		set(stale(s))
+		set(limited(s))
 	}
 }
 
@@ -128,6 +129,23 @@ func stale(s *scope) metav1.Condition {
 		Message: "the spoke's report and its slices agree"}
 }
 
+func limited(s *scope) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.SpokeLimited, Status: metav1.ConditionTrue}
+	var told []string
+	if s.counts.cut > 0 {
+		c.Reason = v1alpha1.ReasonPlacesCut
+		told = append(told, fmt.Sprintf("of %d resources not all places are used, since the fleet has too many combinations of places: let fewer clusters export the same resources", s.counts.cut))
+	}
+	if n := len(s.counts.large); n > 0 {
+		c.Reason = v1alpha1.ReasonLargeNamespace
+		told = append(told, fmt.Sprintf("%d namespaces have so many resources that requests take longer, %s among them: spread the resources over more namespaces", n, s.counts.large[0]))
+	}
+	if c.Message = strings.Join(told, "; "); c.Message == "" {
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonWithinLimits, "what the spoke exports is within all limits"
+	}
+	return c
+}
+
 // tell writes an Event for each condition whose status or reason changed. A condition's first value is news only when
 // something is wrong.
 func (r *reconciler) tell(before, after *v1alpha1.Spoke) {
@@ -150,7 +168,7 @@ func (r *reconciler) tell(before, after *v1alpha1.Spoke) {
 func isTrouble(c metav1.Condition) bool {
 	switch c.Reason {
 	case v1alpha1.ReasonNamespaceConflict, v1alpha1.ReasonTokenExpired, v1alpha1.ReasonLeaseExpired, v1alpha1.ReasonAddressRefused,
-		v1alpha1.ReasonPropertiesConflict, v1alpha1.ReasonEntriesRejected, v1alpha1.ReasonIncomplete:
+		v1alpha1.ReasonPropertiesConflict, v1alpha1.ReasonEntriesRejected, v1alpha1.ReasonIncomplete, v1alpha1.ReasonLargeNamespace, v1alpha1.ReasonPlacesCut:
 		return true
 	}
 	return false

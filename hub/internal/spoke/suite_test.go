@@ -86,6 +86,12 @@ func (e *engine) Spoke(name string) (int, int, int, bool) {
 	return c.exported, c.conflicts, c.rejected, c.stale
 }
 
+func (e *engine) Limits(name string) ([]string, int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.counts[name].large, e.counts[name].cut
+}
+
 func (e *engine) Changes() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
