@@ -15,6 +15,8 @@ func AddToScheme(s *runtime.Scheme) error {
 		&Spoke{}, &SpokeList{},
 		&SpokeReport{}, &SpokeReportList{},
 		&AgentSlice{}, &AgentSliceList{},
+		&GatewayProgram{}, &GatewayProgramList{},
+		&GatewayProgramSet{}, &GatewayProgramSetList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

@@ -1,4 +1,5 @@
-// Package digest hashes AgentSlices so that the hub can tell a complete set from a partial one.
+// Package digest hashes AgentSlices, and names of GatewayPrograms, so that their reader can tell a complete set from a
+// partial one.
 //
 // Both sides use it: the spoke reports count and hash of what it wrote, the hub computes them of what it read. The hash
 // of the set is the sum of its slices' hashes, so both keep it up to date at O(1) a change. It guards against reading

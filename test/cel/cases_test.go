@@ -68,6 +68,8 @@ var bases = map[string]map[string]any{
 				"labels", []any{obj("key", "team", "value", "a")})}),
 		"status", obj("observedGeneration", int64(1),
 			"entries", []any{obj("type", "agent", "name", "writer", "reason", "Invalid", "message", "m")})),
+	"GatewayProgram":    programBase,
+	"GatewayProgramSet": programSetBase,
 }
 
 func condition(kind string) any {
@@ -100,7 +102,8 @@ func routerCases(path string) []ruleCase {
 	}...)
 }
 
-var cases = map[string][]ruleCase{"Spoke": spokeCases, "SpokeReport": reportCases, "AgentSlice": sliceCases}
+var cases = map[string][]ruleCase{"Spoke": spokeCases, "SpokeReport": reportCases, "AgentSlice": sliceCases,
+	"GatewayProgram": programCases, "GatewayProgramSet": programSetCases}
 
 var spokeCases = slices.Concat(
 	[]ruleCase{

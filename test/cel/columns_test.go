@@ -57,6 +57,9 @@ func TestPrinterColumns(t *testing.T) {
 		{"Spoke", "spokes/eu", []string{"Name", "Region", "State", "Joined", "Available", "Exported", "Age"}, []string{"eu", "eu-west", "Draining", "True", "True", "3"}},
 		{"SpokeReport", "namespaces/" + testNamespace + "/spokereports/spoke", []string{"Name", "Spoke", "Slices", "Version", "Age"}, []string{"spoke", "eu", "2", "v1"}},
 		{"AgentSlice", "namespaces/" + testNamespace + "/agentslices/slice-1", []string{"Name", "Spoke", "Namespace", "Age"}, []string{"slice-1", "eu", "team-a"}},
+		{"GatewayProgram", "namespaces/" + testNamespace + "/gatewayprograms/shop-web-1", []string{"Name", "Kind", "Source namespace", "Source", "Applied", "Age"},
+			[]string{"shop-web-1", "HTTPRoute", "shop", "web", "True"}},
+		{"GatewayProgramSet", "namespaces/" + testNamespace + "/gatewayprogramsets/programs", []string{"Name", "Programs", "Ready", "Stale", "Age"}, []string{"programs", "2", "True", "True"}},
 	} {
 		t.Run(c.kind, func(t *testing.T) {
 			o := object(c.kind)

@@ -40,7 +40,7 @@ func appendRules(rules []string, path string, s *apiextensionsv1.JSONSchemaProps
 	for _, v := range s.XValidations {
 		add(v.Message)
 	}
-	if path == "status.conditions" { // the rest is metav1.Condition's
+	if strings.HasSuffix(path, "conditions") { // the rest is metav1.Condition's
 		return rules
 	}
 	for _, name := range s.Required {

@@ -77,11 +77,12 @@ func ask(ctx context.Context, kind string, stored *unstructured.Unstructured, at
 		return api.client.Status().Update(ctx, o, client.DryRunAll)
 	}
 	o := object(kind)
-	if at != "metadata.name" && kind != "SpokeReport" { // the stored one has the name
+	oneName := kind == "SpokeReport" || kind == "GatewayProgramSet"
+	if at != "metadata.name" && !oneName { // the stored one has the name
 		o.SetName(o.GetName() + "-asked")
 	}
 	delete(o.Object, "status")
-	if kind == "SpokeReport" {
+	if oneName {
 		o.SetNamespace("default") // where no report is stored
 	}
 	set(o.Object, at, value)

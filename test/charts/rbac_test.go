@@ -68,6 +68,9 @@ func testReviews(t *testing.T, cfg *rest.Config) {
 			{read, "coordination.k8s.io/leases", everywhere, "", true},
 			{read + " create delete", "/namespaces", everywhere, "", true},
 			{read + " delete", "/secrets", "victim", "", false},
+			{read + " update delete", "/secrets", "isthmus-spoke-eu", "gateway-tls-3", true},
+			{read + " create update patch delete", "isthmus.dev/gatewayprograms", everywhere, "", true},
+			{read + " create update patch delete", "isthmus.dev/gatewayprogramsets", everywhere, "", true},
 			{"get", "/secrets", "victim", "join", true}, // RBAC knows no pattern of namespaces; writes: testHubAdmission
 			{read + " update", "/secrets", systemNamespace, "isthmus-ca", true},
 			{"delete", "/secrets", systemNamespace, "isthmus-ca", false},
@@ -132,14 +135,16 @@ func ask(t *testing.T, cfg *rest.Config, account string, r review) {
 // spokeRole is the Role that docs/contracts.md promises to a spoke, in its namespace on the hub.
 func spokeRole(namespace string) *rbacv1.Role {
 	group := []string{"isthmus.dev"}
+	bundles := []string{"gateway-tls-0", "gateway-tls-1", "gateway-tls-2", "gateway-tls-3"}
 	return &rbacv1.Role{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "spoke"},
 		Rules: []rbacv1.PolicyRule{
 			{APIGroups: group, Resources: []string{"agentslices"}, Verbs: []string{"get", "list", "watch", "create", "update", "patch", "delete"}},
 			{APIGroups: group, Resources: []string{"spokereports"}, Verbs: []string{"get", "list", "watch", "create", "update", "patch"}},
 			{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "create", "update", "patch"}},
-			{APIGroups: group, Resources: []string{"gatewayprograms"}, Verbs: []string{"get", "list", "watch"}},
-			{APIGroups: group, Resources: []string{"gatewayprograms/status"}, Verbs: []string{"update", "patch"}},
+			{APIGroups: group, Resources: []string{"gatewayprograms", "gatewayprogramsets"}, Verbs: []string{"get", "list", "watch"}},
+			{APIGroups: group, Resources: []string{"gatewayprograms/status", "gatewayprogramsets/status"}, Verbs: []string{"update", "patch"}},
+			{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: bundles, Verbs: []string{"get", "list", "watch"}},
 		},
 	}
 }

@@ -81,8 +81,10 @@ func spokeRules() []rbacv1.PolicyRule {
 	return []rbacv1.PolicyRule{
 		{APIGroups: group, Resources: []string{"agentslices"}, Verbs: []string{"get", "list", "watch", "create", "update", "patch", "delete"}},
 		{APIGroups: group, Resources: []string{"spokereports"}, Verbs: []string{"get", "list", "watch", "create", "update", "patch"}},
-		{APIGroups: group, Resources: []string{"gatewayprograms"}, Verbs: []string{"get", "list", "watch"}},
-		{APIGroups: group, Resources: []string{"gatewayprograms/status"}, Verbs: []string{"update", "patch"}},
+		{APIGroups: group, Resources: []string{"gatewayprograms", "gatewayprogramsets"}, Verbs: []string{"get", "list", "watch"}},
+		{APIGroups: group, Resources: []string{"gatewayprograms/status", "gatewayprogramsets/status"}, Verbs: []string{"update", "patch"}},
+		// Certificates of the Gateways that this spoke is selected by. By name: a list needs metadata.name=<name>.
+		{APIGroups: []string{""}, Resources: []string{"secrets"}, ResourceNames: v1alpha1.ProgramBundles(), Verbs: []string{"get", "list", "watch"}},
 		{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "create", "update", "patch"}},
 	}
 }
