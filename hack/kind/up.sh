@@ -47,7 +47,7 @@ make_cluster() {
   fi
   kind export kubeconfig --name "$prefix-$cluster" --kubeconfig "$dir/$cluster.kubeconfig"
   kind load docker-image --name "$prefix-$cluster" "isthmus.local/spoke:$tag" "isthmus.local/agent:$tag"
-  kube "$cluster" apply --server-side --recursive -f test/lab/crds
+  kube "$cluster" apply --server-side --recursive -f test/kaos/crds
 }
 
 # The address of a cluster's control-plane node in Docker's network.

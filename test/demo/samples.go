@@ -13,7 +13,7 @@ import (
 	yamlwriter "sigs.k8s.io/yaml"
 )
 
-const kaosFolder = "test/testdata/kaos"
+const kaosFolder = "test/kaos"
 
 // sampleFiles are the KAOS samples that are shown, as they are.
 var sampleFiles = []string{"1-simple-echo-agent.yaml", "2-multi-agent-mcp.yaml"}

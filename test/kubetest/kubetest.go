@@ -28,9 +28,9 @@ func Root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
-// KAOS is a path below test/testdata/kaos.
+// KAOS is a path below test/kaos.
 func KAOS(elem ...string) string {
-	return filepath.Join(append([]string{Root(), "test", "testdata", "kaos"}, elem...)...)
+	return filepath.Join(append([]string{Root(), "test", "kaos"}, elem...)...)
 }
 
 // HubCRDs is the directory of Isthmus's own CRDs.

@@ -15,7 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/isthmus-dev/isthmus/test/lab/crds"
+	"github.com/isthmus-dev/isthmus/test/kaos"
 	"github.com/isthmus-dev/isthmus/test/lab/internal/chart"
 	"github.com/isthmus-dev/isthmus/test/lab/internal/control"
 	"github.com/isthmus-dev/isthmus/test/lab/internal/kubelet"
@@ -188,7 +188,7 @@ func (f *fleet) definitions(pc plan.Cluster) (own, platform [][]byte, err error)
 		own = append(own, found...)
 	}
 	if pc.Spoke {
-		platform, err = crds.KAOS()
+		platform, err = kaos.CRDs()
 	}
 	return own, platform, err
 }
