@@ -132,6 +132,10 @@ bench: bench-delta bench-lab ## All benchmarks; results to docs/benchmarks.md
 bench-delta: | gcc ## The delta xDS server and other packages: go test -bench
 	$(GO) test -run '^$$' -bench . -benchmem $(ARGS) $$(grep -rl --include='*_test.go' '^func Benchmark' hub spoke internal | xargs -n1 dirname | sort -u | sed 's,^,./,')
 
+.PHONY: bench-storm
+bench-storm: | gcc ## A spoke that writes 10,000 objects a second beside a quiet one: what the quiet one's changes wait
+	$(GO) test -run '^$$' -bench Storm -benchtime 1x $(ARGS) ./hub/internal/engine
+
 .PHONY: bench-lab
 bench-lab: build tools $(BIN)/bench ## Propagation, requests and memory in the lab
 	@hack/with-lab.sh bench --clusters eu,us,ap --hub-cluster eu -- \

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/isthmus-dev/isthmus/hub/internal/registry"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 )
 
@@ -29,7 +30,8 @@ type Options struct {
 	DebugAddress     string        // /debug/...
 	LeaseDuration    time.Duration // after which a silent spoke's places are used last
 	StartGrace       time.Duration // how long a started hub waits for spokes to be known completely before it serves
-	Kubeconfig       string        // empty: in cluster
+	Limits           registry.Limits
+	Kubeconfig       string // empty: in cluster
 
 	skipNameValidation bool // lets tests run several hubs in one process
 }
@@ -65,8 +67,18 @@ func (o Options) Validate() error {
 	if o.StartGrace <= 0 {
 		bad("start-grace", "%s must be positive", o.StartGrace)
 	}
+	for flag, n := range map[string]int{
+		"spoke-max-entries": o.Limits.Entries, "spoke-max-slices": o.Limits.Slices, "spoke-max-bytes": o.Limits.Bytes, "spoke-change-rate": o.Limits.ChangeRate,
+	} {
+		if n < 1 {
+			bad(flag, "%d must be positive", n)
+		}
+	}
 	return errors.Join(errs...)
 }
+
+// DefaultLimits are what a hub takes of one spoke.
+func DefaultLimits() registry.Limits { return registry.DefaultLimits() }
 
 func validPort(s string) bool {
 	n, err := strconv.Atoi(s)

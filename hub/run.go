@@ -142,7 +142,7 @@ func (h *hub) build(ctx context.Context) error {
 }
 
 func (h *hub) buildEngine(ctx context.Context, epoch string) error {
-	h.registry = registry.New(time.Now)
+	h.registry = registry.NewLimited(time.Now, h.o.Limits)
 	synced, err := h.registry.Watch(ctx, h.mgr.GetCache())
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func TestOptionsAreValidated(t *testing.T) {
 	good := Options{
 		Fleet: "fleet", Namespace: "isthmus-system", GRPCAddress: ":8443", AdvertiseAddress: "hub.example.com:8443",
 		APIServerURL: "https://api.example.com", MetricsAddress: ":8080", HealthAddress: ":8081", DebugAddress: ":8082",
-		LeaseDuration: 10 * time.Second, StartGrace: time.Second,
+		LeaseDuration: 10 * time.Second, StartGrace: time.Second, Limits: DefaultLimits(),
 	}
 	if err := good.Validate(); err != nil {
 		t.Fatal(err)
@@ -46,6 +46,8 @@ func TestOptionsAreValidated(t *testing.T) {
 		"--debug-address":          func(o *Options) { o.DebugAddress = ":x" },
 		"--lease-duration":         func(o *Options) { o.LeaseDuration = time.Millisecond },
 		"--start-grace":            func(o *Options) { o.StartGrace = 0 },
+		"--spoke-max-entries":      func(o *Options) { o.Limits.Entries = 0 },
+		"--spoke-change-rate":      func(o *Options) { o.Limits.ChangeRate = -1 },
 	} {
 		o := good
 		change(&o)
@@ -77,7 +79,7 @@ func TestRun(t *testing.T) {
 	o := Options{
 		Fleet: "fleet", Namespace: "isthmus-system", GRPCAddress: freeAddress(t), AdvertiseAddress: "hub.example.com:8443",
 		APIServerURL: cfg.Host, MetricsAddress: freeAddress(t), HealthAddress: freeAddress(t), DebugAddress: freeAddress(t),
-		LeaseDuration: 10 * time.Second, StartGrace: 5 * time.Second, Kubeconfig: kubeconfig(t, cfg), skipNameValidation: true,
+		LeaseDuration: 10 * time.Second, StartGrace: 5 * time.Second, Limits: DefaultLimits(), Kubeconfig: kubeconfig(t, cfg), skipNameValidation: true,
 	}
 	if !strings.HasPrefix(o.APIServerURL, "https://") {
 		o.APIServerURL = "https://" + o.APIServerURL

@@ -30,6 +30,7 @@ func grpcServer(source *identity.Source, ids identitypb.IdentityServer, xds *del
 	s := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(identity.ServerTLS(source))),
 		grpc.MaxRecvMsgSize(delta.MaxMessageBytes), // a client that resumes names all that it holds
+		grpc.MaxConcurrentStreams(100),             // of one connection; a relay has one, a controller two
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)

@@ -122,7 +122,7 @@ type AgentSliceSpec struct {
 }
 
 // SliceReason says why an entry of a slice is not used as it stands.
-// +kubebuilder:validation:Enum=NamespaceNotAllowed;InvalidName;DuplicateEntry;WrongSpoke;PropertiesConflict;Invalid
+// +kubebuilder:validation:Enum=NamespaceNotAllowed;InvalidName;DuplicateEntry;WrongSpoke;PropertiesConflict;LimitExceeded;Invalid
 type SliceReason string
 
 const (
@@ -136,6 +136,9 @@ const (
 	SliceWrongSpoke SliceReason = "WrongSpoke"
 	// SlicePropertiesConflict: the entry is used as a place, but another spoke's properties decide.
 	SlicePropertiesConflict SliceReason = "PropertiesConflict"
+	// SliceLimitExceeded: the spoke has more resources, slices or text than the hub takes of one spoke; the message names
+	// the limit. What counted before stays; the entry does not count, or counts as it was before it grew.
+	SliceLimitExceeded SliceReason = "LimitExceeded"
 	// SliceInvalid: another rule is broken; the message names it. The entry is rejected.
 	SliceInvalid SliceReason = "Invalid"
 )

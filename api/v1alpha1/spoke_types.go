@@ -104,10 +104,11 @@ const (
 	// SpokeStale: the hub keeps what it knew because the spoke's report and slices do not agree. Reasons: Complete
 	// (False); Incomplete (True).
 	SpokeStale = "Stale"
-	// SpokeLimited: something that the spoke exports is served less well than it could be, because there is too much of
-	// it. Reasons: WithinLimits (False); LargeNamespace (True: a namespace of more than 2,000 resources, whose requests
-	// take longer), PlacesCut (True: the fleet has more than 500 combinations of places, so not all places of some
-	// resources are used).
+	// SpokeLimited: there is too much of something that the spoke exports. Reasons: WithinLimits (False); LimitExceeded
+	// (True: the spoke declares more than the hub takes of one spoke; the excess does not count, what counted before stays),
+	// ChangeRateExceeded (True: it changes faster; its changes are taken in later, those of no other spoke are),
+	// LargeNamespace (True: a namespace of more than 2,000 resources, whose requests take longer), PlacesCut (True: the fleet
+	// has more than 500 combinations of places, so not all places of some resources are used).
 	SpokeLimited = "Limited"
 )
 
@@ -131,6 +132,8 @@ const (
 	ReasonWithinLimits       = "WithinLimits"
 	ReasonLargeNamespace     = "LargeNamespace"
 	ReasonPlacesCut          = "PlacesCut"
+	ReasonLimitExceeded      = "LimitExceeded"
+	ReasonChangeRateExceeded = "ChangeRateExceeded"
 )
 
 // SpokeStatus is what the hub knows of a spoke. Only the hub writes it.

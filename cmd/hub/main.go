@@ -42,6 +42,11 @@ func command() *cobra.Command {
 	f.StringVar(&o.DebugAddress, "debug-address", ":8082", "where the read-only debug endpoint is served")
 	f.DurationVar(&o.LeaseDuration, "lease-duration", 10*time.Second, "after this time without a renewal a spoke's places are used last")
 	f.DurationVar(&o.StartGrace, "start-grace", 10*time.Second, "how long a hub that has started waits for every joined spoke to be known completely before it serves")
+	limits := hub.DefaultLimits()
+	f.IntVar(&o.Limits.Entries, "spoke-max-entries", limits.Entries, "how many resources of one spoke count; what is declared beyond does not")
+	f.IntVar(&o.Limits.Slices, "spoke-max-slices", limits.Slices, "how many AgentSlices of one spoke count")
+	f.IntVar(&o.Limits.Bytes, "spoke-max-bytes", limits.Bytes, "how many bytes of names, protocols and labels of one spoke count")
+	f.IntVar(&o.Limits.ChangeRate, "spoke-change-rate", limits.ChangeRate, "AgentSlices of one spoke that are taken in per second, after a burst of twice as many")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig of the hub's cluster (default: in cluster)")
 	return c
 }

@@ -214,7 +214,7 @@ var sliceCases = slices.Concat(
 		{rule: "status.entries[].message: required", accept: []any{"m"}, reject: []any{absent}},
 		{rule: "status.entries[].reason: required", accept: []any{"WrongSpoke"}, reject: []any{absent}},
 		{rule: "status.entries[].reason: enum",
-			accept: []any{"NamespaceNotAllowed", "InvalidName", "DuplicateEntry", "WrongSpoke", "PropertiesConflict", "Invalid"}, reject: []any{"Other"}},
+			accept: []any{"NamespaceNotAllowed", "InvalidName", "DuplicateEntry", "WrongSpoke", "PropertiesConflict", "LimitExceeded", "Invalid"}, reject: []any{"Other"}},
 	},
 	bounded("spec.spoke", 40),
 	bounded("spec.sourceNamespace", 63),

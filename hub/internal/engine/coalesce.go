@@ -45,3 +45,26 @@ func (p *pace) build(now time.Time, took time.Duration, spokes int) (time.Durati
 	*p = pace{built: now, rest: min(max(share*took+time.Duration(spokes)*perSpoke, briefest), quiet)}
 	return waited, changed
 }
+
+// turns decides when a part of what waits of spokes that change faster than their budget is built: apart from the changes
+// of all others, which never wait for more than one part, and seldom enough that building them takes its share of one CPU.
+type turns struct {
+	armed bool
+	next  time.Time // not before
+}
+
+// wake notes that something waits. It returns in what time to build; false when that is known already.
+func (t *turns) wake(now time.Time) (time.Duration, bool) {
+	if t.armed {
+		return 0, false
+	}
+	t.armed = true
+	return max(t.next.Sub(now), 0), true
+}
+
+// built notes that a part is built, and again when budgets allow more; 0: nothing waits. It returns in what time to build.
+func (t *turns) built(now time.Time, took time.Duration, spokes int, again time.Duration) (time.Duration, bool) {
+	rest := max(share*took+time.Duration(spokes)*perSpoke, quiet)
+	t.armed, t.next = again > 0, now.Add(rest)
+	return max(rest, again), t.armed
+}

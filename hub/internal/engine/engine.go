@@ -121,6 +121,9 @@ func (e *Engine) Start(ctx context.Context) error {
 	defer grace.Stop()
 	build := time.NewTimer(0) // the first build needs no change
 	defer build.Stop()
+	var slow turns
+	backlog := time.NewTimer(time.Hour) // rearmed when something waits
+	defer backlog.Stop()
 	lively := e.o.Liveness.Changed()
 	for {
 		select {
@@ -131,12 +134,23 @@ func (e *Engine) Start(ctx context.Context) error {
 		case <-lively:
 			lively = e.o.Liveness.Changed()
 			build.Reset(time.Until(p.change(time.Now())))
+		case <-e.o.Registry.Backlog():
+			if due, ok := slow.wake(time.Now()); ok {
+				backlog.Reset(due)
+			}
 		case <-build.C:
 			start := time.Now()
 			spokes := e.build()
 			now := time.Now()
 			if waited, changed := p.build(now, now.Sub(start), spokes); changed {
 				e.metrics.publish.Observe(waited.Seconds())
+			}
+		case <-backlog.C:
+			start := time.Now()
+			spokes, again := e.buildBacklog()
+			now := time.Now()
+			if due, ok := slow.built(now, now.Sub(start), spokes, again); ok {
+				backlog.Reset(due)
 			}
 		case <-grace.C:
 			e.serve("the grace period is over")
@@ -146,8 +160,21 @@ func (e *Engine) Start(ctx context.Context) error {
 
 // build takes what changed, builds and publishes it. It returns how many spokes there are.
 func (e *Engine) build() int {
+	return e.apply(e.o.Registry.Take(e.liveness))
+}
+
+// buildBacklog takes a part of what waits of a spoke that changes faster than its budget, builds and publishes it. It returns
+// how many spokes there are and when there is more to take; 0: nothing waits.
+func (e *Engine) buildBacklog() (spokes int, again time.Duration) {
+	c, took, again := e.o.Registry.TakeBacklog(e.liveness)
+	if !took {
+		return 0, again
+	}
+	return e.apply(c), again
+}
+
+func (e *Engine) apply(c registry.Changes) int {
 	start := time.Now()
-	c := e.o.Registry.Take(e.liveness)
 	e.mu.Lock()
 	assigned := e.b.assigned
 	p := e.b.apply(c)
@@ -235,7 +262,7 @@ func (e *Engine) record(assignedBefore int) {
 	m.shards.Set(float64(len(e.b.shards)))
 	m.views.Set(float64(len(e.b.views)))
 	m.sets.Set(float64(len(e.b.uses)))
-	failed, resources, rejected, conflicts, stale := 0, 0, 0, 0, 0
+	failed, resources, rejected, conflicts, stale, over, waiting := 0, 0, 0, 0, 0, 0, 0
 	for _, s := range e.b.shards {
 		if s.err != nil {
 			failed++
@@ -243,6 +270,7 @@ func (e *Engine) record(assignedBefore int) {
 	}
 	for name, f := range e.taken.Facts {
 		resources, rejected, conflicts = resources+f.Resources, rejected+f.Rejected, conflicts+e.b.conflicts[name]
+		over, waiting = over+f.Overload.Refused, waiting+f.Waiting
 		if stalled(f) {
 			stale++
 		}
@@ -252,4 +280,6 @@ func (e *Engine) record(assignedBefore int) {
 	m.rejected.Set(float64(rejected))
 	m.conflicts.Set(float64(conflicts))
 	m.incomplete.Set(float64(stale))
+	m.overLimit.Set(float64(over))
+	m.waiting.Set(float64(waiting))
 }

@@ -32,6 +32,13 @@ func (e *Engine) Spoke(name string) (exported, conflicts, rejected int, stale bo
 	return f.Resources, e.b.conflicts[name], f.Rejected, stalled(f)
 }
 
+// Overload says in what a spoke exceeds the limits of one spoke.
+func (e *Engine) Overload(name string) registry.Overload {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.taken.Facts[name].Overload
+}
+
 // SliceEntries are the entries of a slice that are rejected or in conflict, at most one per resource, and the generation that
 // they refer to. False when no build has seen the slice.
 func (e *Engine) SliceEntries(slice types.NamespacedName) ([]v1alpha1.SliceEntryStatus, int64, bool) {

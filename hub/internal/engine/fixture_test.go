@@ -38,7 +38,7 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t testing.TB) *authority {
 	t.Helper()
 	a := &authority{key: newKey(t)}
 	template := &x509.Certificate{
@@ -55,7 +55,7 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -65,7 +65,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 }
 
 // leaf is the credentials of one identity.
-func (a *authority) leaf(t *testing.T, uri, dns string) identity.Material {
+func (a *authority) leaf(t testing.TB, uri, dns string) identity.Material {
 	t.Helper()
 	u, err := url.Parse(uri)
 	if err != nil {
@@ -91,12 +91,12 @@ func (a *authority) leaf(t *testing.T, uri, dns string) identity.Material {
 	return identity.Material{Chain: block("CERTIFICATE", der), Key: block("PRIVATE KEY", keyDER), Bundle: block("CERTIFICATE", a.cert.Raw)}
 }
 
-func (a *authority) spoke(t *testing.T, id identity.ID) identity.Material {
+func (a *authority) spoke(t testing.TB, id identity.ID) identity.Material {
 	t.Helper()
 	return a.leaf(t, id.URI(), id.DNSName())
 }
 
-func source(t *testing.T, m identity.Material) *identity.Source {
+func source(t testing.TB, m identity.Material) *identity.Source {
 	t.Helper()
 	s := identity.NewSource()
 	if err := s.Set(m); err != nil {
@@ -138,7 +138,7 @@ func (f *facts) set(spoke string, a liveness.Availability, routers ...string) {
 
 // fixture is a running engine on a real gRPC port with mutual TLS. Its registry is fed by hand.
 type fixture struct {
-	t        *testing.T
+	t        testing.TB
 	registry *registry.Registry
 	facts    *facts
 	engine   *Engine
@@ -149,7 +149,7 @@ type fixture struct {
 
 const testFleet, testEpoch = "fleet", "epoch-1"
 
-func start(t *testing.T, change ...func(*Options)) *fixture {
+func start(t testing.TB, change ...func(*Options)) *fixture {
 	t.Helper()
 	f := prepare(t, change...)
 	f.run()
@@ -170,7 +170,7 @@ func startHalfRead(t *testing.T, slice *v1alpha1.AgentSlice, change ...func(*Opt
 }
 
 // prepare makes an engine that does not run yet.
-func prepare(t *testing.T, change ...func(*Options)) *fixture {
+func prepare(t testing.TB, change ...func(*Options)) *fixture {
 	t.Helper()
 	f := &fixture{
 		t: t, registry: registry.New(time.Now), facts: &facts{of: map[string]liveness.SpokeFacts{}, changed: make(chan struct{})},

@@ -8,6 +8,7 @@ type metrics struct {
 	errors                                                               prometheus.Counter
 	refused                                                              *prometheus.CounterVec
 	spokes, incomplete, shards, failed, resources, rejected, sets, views prometheus.Gauge
+	overLimit, waiting                                                   prometheus.Gauge
 	conflicts, serving                                                   prometheus.Gauge
 }
 
@@ -38,6 +39,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		conflicts:   gauge("conflicts", "Resources on which spokes disagree, counted once per spoke."),
 		sets:        gauge("sets", "Distinct combinations of several places."),
 		views:       gauge("views", "Distinct (region, zone) views."),
+		overLimit:   gauge("entries_over_limit", "Entries that do not count, or not in their newest form, because their spoke exceeds a limit."),
+		waiting:     gauge("slices_waiting", "Slices that changed and are not taken in yet, because their spoke changes faster than its rate."),
 		serving:     gauge("serving", "1 once streams are served."),
 	}
 	reg.MustRegister(m.build, m.publish, m.assignments, m.errors, m.refused)

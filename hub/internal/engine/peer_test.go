@@ -76,7 +76,7 @@ func (p *peer) apply(ctx context.Context, u delta.Update) error {
 }
 
 // eventually waits until the peer holds what cond wants; cond says what is missing.
-func (p *peer) eventually(t *testing.T, cond func(held map[string]map[string]delta.Resource) string) {
+func (p *peer) eventually(t testing.TB, cond func(held map[string]map[string]delta.Resource) string) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
 	for {

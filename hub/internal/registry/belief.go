@@ -20,6 +20,7 @@ type belief struct {
 	slices   map[string][]federate.Entry
 	declared map[string]map[federate.Key][]federate.Entry // by namespace; one entry per slice that declares it
 	held     map[string]map[federate.Key]federate.Entry   // by namespace; declared by no slice
+	total    int                                          // resources that count
 }
 
 // namespaces is a set of shards.
@@ -41,12 +42,22 @@ func (b *belief) declare(slice string, entries []federate.Entry, rejected map[fe
 		return nil
 	}
 	touched := namespaces{}
+	for _, list := range [][]federate.Entry{old, entries} {
+		for _, e := range list {
+			touched[e.Namespace] = struct{}{}
+		}
+	}
+	for k := range rejected {
+		if _, ok := b.held[k.Namespace][k]; ok {
+			touched[k.Namespace] = struct{}{}
+		}
+	}
+	b.total -= b.countIn(touched)
+	defer func() { b.total += b.countIn(touched) }()
 	for _, e := range old {
-		touched[e.Namespace] = struct{}{}
 		b.undeclare(slice, e.Key)
 	}
 	for _, e := range entries {
-		touched[e.Namespace] = struct{}{}
 		put(b.declared, e.Namespace, e.Key, append(b.declared[e.Namespace][e.Key], e))
 		drop(b.held, e.Namespace, e.Key)
 	}
@@ -57,10 +68,7 @@ func (b *belief) declare(slice string, entries []federate.Entry, rejected map[fe
 		}
 	}
 	for k := range rejected {
-		if _, ok := b.held[k.Namespace][k]; ok {
-			touched[k.Namespace] = struct{}{}
-			drop(b.held, k.Namespace, k)
-		}
+		drop(b.held, k.Namespace, k)
 	}
 	if b.slices[slice] = entries; len(entries) == 0 {
 		delete(b.slices, slice)
@@ -90,8 +98,9 @@ func (b *belief) agree() namespaces {
 		return nil
 	}
 	touched := namespaces{}
-	for ns := range b.held {
+	for ns, held := range b.held {
 		touched[ns] = struct{}{}
+		b.total -= len(held)
 	}
 	clear(b.held)
 	b.complete = true
@@ -101,9 +110,10 @@ func (b *belief) agree() namespaces {
 // forbid lets go of held entries in namespaces that the spoke may no longer export.
 func (b *belief) forbid(allowed func(namespace string) bool) namespaces {
 	touched := namespaces{}
-	for ns := range b.held {
+	for ns, held := range b.held {
 		if !allowed(ns) {
 			touched[ns] = struct{}{}
+			b.total -= len(held)
 			delete(b.held, ns)
 		}
 	}
@@ -147,14 +157,11 @@ func joined(from []federate.Entry) federate.Entry {
 	return e
 }
 
-// count is the number of resources that count.
-func (b *belief) count() int {
+// countIn is the number of resources that count in some namespaces.
+func (b *belief) countIn(some namespaces) int {
 	n := 0
-	for _, m := range b.declared {
-		n += len(m)
-	}
-	for _, m := range b.held {
-		n += len(m)
+	for ns := range some {
+		n += len(b.declared[ns]) + len(b.held[ns])
 	}
 	return n
 }

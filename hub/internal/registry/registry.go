@@ -3,6 +3,7 @@ package registry
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -24,13 +25,16 @@ const (
 
 // Registry holds what the spokes declare. It is safe for concurrent use.
 type Registry struct {
-	now func() time.Time
+	now    func() time.Time
+	limits Limits
 
 	mu      sync.Mutex
 	members map[string]*member // by namespace on the hub; objects may arrive in any order
 	dirty   namespaces
 	fleet   bool // the spokes themselves changed
+	taken   bool // Take was called: from now on budgets count
 	wake    chan struct{}
+	backlog chan struct{}
 }
 
 // member is one spoke with everything in its namespace.
@@ -39,7 +43,12 @@ type member struct {
 	owner    types.UID // as the namespace's annotation says
 	report   *v1alpha1.SpokeReport
 	reportAt time.Time
-	slices   map[string]*slice
+	inbox    inbox
+	slices   map[string]*slice               // as they were taken in
+	shares   map[string]share                // what each uses of the limits
+	used     usage                           // slices and bytes; entries are the belief's total
+	refused  int                             // entries
+	reserved map[federate.Key]federate.Entry // see reserve; only while a batch is taken in
 	belief   *belief
 	of       types.UID // whose belief it is
 	unsure   bool      // slices or report changed since they were last compared
@@ -50,6 +59,7 @@ type slice struct {
 	object   *v1alpha1.AgentSlice
 	seen     time.Time
 	rejected []v1alpha1.SliceEntryStatus
+	refused  int // of those, for a limit
 }
 
 // Liveness is what is known of a spoke beside its declarations.
@@ -58,9 +68,14 @@ type Liveness struct {
 	Routers []netip.AddrPort
 }
 
-// New returns an empty registry. now is the hub's clock, used for the ages that Inputs tells.
-func New(now func() time.Time) *Registry {
-	return &Registry{now: now, members: map[string]*member{}, dirty: namespaces{}, wake: make(chan struct{}, 1)}
+// New returns an empty registry with DefaultLimits. now is the hub's clock, for budgets and the ages that Inputs tells.
+func New(now func() time.Time) *Registry { return NewLimited(now, DefaultLimits()) }
+
+// NewLimited returns an empty registry.
+func NewLimited(now func() time.Time, l Limits) *Registry {
+	return &Registry{
+		now: now, limits: l, members: map[string]*member{}, dirty: namespaces{}, wake: make(chan struct{}, 1), backlog: make(chan struct{}, 1),
+	}
 }
 
 // Changed holds a value when Take has something new.
@@ -78,7 +93,7 @@ func (r *Registry) touch(fleet bool, shards namespaces) {
 func (r *Registry) member(namespace string) *member {
 	m, ok := r.members[namespace]
 	if !ok {
-		m = &member{slices: map[string]*slice{}, belief: newBelief()}
+		m = &member{slices: map[string]*slice{}, shares: map[string]share{}, belief: newBelief()}
 		r.members[namespace] = m
 	}
 	return m
@@ -86,7 +101,7 @@ func (r *Registry) member(namespace string) *member {
 
 // forget drops a member of which nothing is left.
 func (r *Registry) forget(namespace string) {
-	if m := r.members[namespace]; m != nil && m.spoke == nil && m.owner == "" && m.report == nil && len(m.slices) == 0 {
+	if m := r.members[namespace]; m != nil && m.spoke == nil && m.owner == "" && m.report == nil && len(m.slices) == 0 && m.inbox.count == 0 {
 		delete(r.members, namespace)
 	}
 }
@@ -147,28 +162,50 @@ func (r *Registry) SetNamespace(namespace string, owner types.UID) {
 	r.forget(namespace)
 }
 
-// SetSlice takes in an AgentSlice as it is now.
+// SetSlice notes an AgentSlice as it is now; Take takes it in.
 func (r *Registry) SetSlice(s *v1alpha1.AgentSlice) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.member(s.Namespace)
-	if old := m.slices[s.Name]; old != nil && old.object.UID == s.UID && old.object.Generation == s.Generation {
+	known, waits := m.inbox.latest(s.Name)
+	if !waits {
+		known = m.slices[s.Name]
+	}
+	if sameObject(known, s) {
 		return // its status, which we do not read
 	}
-	m.slices[s.Name] = &slice{object: s, seen: r.now()}
-	m.unsure = true
-	r.touch(false, r.read(m, s.Name))
+	m.inbox.put(s.Spec.SourceNamespace, s.Name, &slice{object: s, seen: r.now()})
+	r.signal(m)
 }
 
-// DeleteSlice takes in that an AgentSlice is gone.
+// DeleteSlice notes that an AgentSlice is gone.
 func (r *Registry) DeleteSlice(namespace, name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.member(namespace)
-	delete(m.slices, name)
+	known, waits := m.inbox.latest(name)
+	if !waits || known == nil {
+		known = m.slices[name]
+	}
+	if known == nil {
+		r.forget(namespace)
+		return
+	}
+	m.inbox.put(known.object.Spec.SourceNamespace, name, nil)
+	r.signal(m)
+}
+
+// signal wakes who takes in: at once, or in the spoke's turn when it changes faster than its budget.
+func (r *Registry) signal(m *member) {
 	m.unsure = true
-	r.touch(false, m.belief.declare(name, nil, nil))
-	r.forget(namespace)
+	if !r.taken || m.inbox.judge(r.limits.ChangeRate, r.now()) {
+		r.touch(false, nil)
+		return
+	}
+	select {
+	case r.backlog <- struct{}{}:
+	default:
+	}
 }
 
 // SetReport takes in a SpokeReport as it is now. A report that names another spoke counts as none.
@@ -207,7 +244,7 @@ func (r *Registry) reread(m *member) {
 	if m.spoke == nil || m.of != m.spoke.UID { // another spoke of the same name: what its predecessor declared is nothing
 		session := m.belief.session
 		r.touch(true, m.belief.all())
-		m.belief = newBelief()
+		m.belief, m.shares, m.used, m.refused = newBelief(), map[string]share{}, usage{}, 0
 		m.belief.report(session)
 		m.of, m.unsure = "", true
 		if m.spoke != nil {
@@ -217,7 +254,7 @@ func (r *Registry) reread(m *member) {
 	if m.spoke == nil {
 		return
 	}
-	for name := range m.slices {
+	for _, name := range slices.Sorted(maps.Keys(m.slices)) {
 		r.touch(false, r.read(m, name))
 	}
 	r.touch(false, m.belief.forbid(func(ns string) bool { return Allowed(m.spoke.Spec.Namespaces, ns) }))
@@ -230,19 +267,20 @@ func (r *Registry) read(m *member, name string) namespaces {
 	}
 	s := m.slices[name]
 	accepted, rejected := Validate(m.spoke, name, &s.object.Spec)
-	s.rejected = rejected
 	keys := make(map[federate.Key]bool, len(rejected))
 	for _, e := range rejected {
 		if e.Reason != v1alpha1.SliceDuplicateEntry {
 			keys[federate.Key{Namespace: s.object.Spec.SourceNamespace, Type: v1alpha1.ResourceType(e.Type), Name: e.Name}] = true
 		}
 	}
+	accepted, over := m.admit(name, r.limits, accepted)
+	s.rejected, s.refused = append(rejected, over...), len(over)
 	return m.belief.declare(name, accepted, keys)
 }
 
 // compare lets a spoke become complete when its report and its slices agree.
 func (r *Registry) compare(m *member) {
-	if !m.unsure || m.belief.complete || m.report == nil || !m.active() {
+	if !m.unsure || m.belief.complete || m.report == nil || !m.active() || m.inbox.count > 0 {
 		return
 	}
 	m.unsure = false
@@ -253,7 +291,11 @@ func (r *Registry) compare(m *member) {
 	count, hash := digest.Of(specs)
 	if want := m.report.Spec.Slices; want.Count != nil && *want.Count == count && want.Hash == hash {
 		r.fleet = true
+		before := usage{m.belief.total, m.used.slices, m.used.bytes}
 		maps.Copy(r.dirty, m.belief.agree())
+		if m.retry(before); m.inbox.count > 0 {
+			r.signal(m)
+		}
 	}
 }
 

@@ -30,6 +30,8 @@ type Facts struct {
 	Rejected  int  // entries
 	Complete  bool // report and slices agreed in this session
 	Reported  bool // there is a report of its own
+	Waiting   int  // slices that changed and are not taken in yet
+	Overload  Overload
 	Joined    bool // the Spoke's condition says so
 	Routers   bool // the spoke names routers and at least one address is known, or it names none
 }
@@ -40,11 +42,92 @@ type SliceFacts struct {
 	Rejected []v1alpha1.SliceEntryStatus // may name a resource more than once
 }
 
-// Take compares reports with slices and returns what changed since the last call. liveness tells what is known of a spoke
-// beside its declarations; it must not call the registry.
+// Take takes in the slices of all spokes that are within their budget, compares reports with slices and returns what changed
+// since the last call. The first call takes in everything. liveness tells what is known of a spoke beside its declarations;
+// it must not call the registry.
 func (r *Registry) Take(liveness func(spoke string) Liveness) Changes {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now := r.now()
+	for namespace, m := range r.members {
+		if m.inbox.count == 0 || r.taken && !m.inbox.judge(r.limits.ChangeRate, now) {
+			continue
+		}
+		m.inbox.tokens -= float64(m.inbox.count)
+		r.takeIn(namespace, m, m.inbox.all())
+	}
+	r.taken = true
+	return r.collect(liveness, now)
+}
+
+// TakeBacklog takes in a part of what waits of one spoke that changes faster than its budget, in turns, and returns what
+// changed like Take; took is false when no budget allows anything yet. again is when to call next; 0: nothing waits.
+func (r *Registry) TakeBacklog(liveness func(spoke string) Liveness) (c Changes, took bool, again time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	namespace, next := r.turn(now)
+	if next != nil {
+		r.takeIn(namespace, next, next.inbox.part(r.limits.ChangeRate, now))
+		c, took = r.collect(liveness, now), true
+	}
+	for _, m := range r.members {
+		if m.inbox.backlogged {
+			if wait := m.inbox.wait(r.limits.ChangeRate); again == 0 || wait < again {
+				again = wait
+			}
+		}
+	}
+	return c, took, again
+}
+
+// turn is the spoke whose turn it is, of those whose budget allows something; nil when there is none.
+func (r *Registry) turn(now time.Time) (namespace string, next *member) {
+	for ns, m := range r.members {
+		if !m.inbox.backlogged {
+			continue
+		}
+		if m.inbox.refill(r.limits.ChangeRate, now); m.inbox.tokens < 1 {
+			continue
+		}
+		if next == nil || m.inbox.served.Before(next.inbox.served) || m.inbox.served.Equal(next.inbox.served) && ns < namespace {
+			namespace, next = ns, m
+		}
+	}
+	return namespace, next
+}
+
+// takeIn judges slices as they are now.
+func (r *Registry) takeIn(namespace string, m *member, all []change) {
+	before := usage{m.belief.total, m.used.slices, m.used.bytes}
+	m.reserve(r.limits, all)
+	defer func() { m.reserved = nil }()
+	for _, c := range all {
+		if c.slice == nil {
+			delete(m.slices, c.name)
+			m.setShare(c.name, share{})
+			maps.Copy(r.dirty, m.belief.declare(c.name, nil, nil))
+			continue
+		}
+		m.slices[c.name] = c.slice
+		maps.Copy(r.dirty, r.read(m, c.name))
+	}
+	for _, c := range all { // what left room in the same batch counted when these were judged
+		if c.slice != nil && m.shares[c.name].refused > 0 && m.belief.total < r.limits.Entries {
+			maps.Copy(r.dirty, r.read(m, c.name))
+		}
+	}
+	if m.retry(before); m.inbox.count > 0 && !m.inbox.backlogged {
+		r.signal(m)
+	}
+	r.forget(namespace)
+}
+
+// Backlog holds a value when TakeBacklog has something.
+func (r *Registry) Backlog() <-chan struct{} { return r.backlog }
+
+// collect gathers what changed.
+func (r *Registry) collect(liveness func(spoke string) Liveness, now time.Time) Changes {
 	for _, m := range r.members {
 		r.compare(m)
 		if m.admitted() {
@@ -66,7 +149,7 @@ func (r *Registry) Take(liveness func(spoke string) Liveness) Changes {
 		}
 		if m.admitted() {
 			c.Spokes[m.spoke.Name] = m.model()
-			c.Facts[m.spoke.Name] = m.facts()
+			c.Facts[m.spoke.Name] = m.facts(now)
 		}
 		if !m.active() {
 			continue
@@ -79,13 +162,13 @@ func (r *Registry) Take(liveness func(spoke string) Liveness) Changes {
 	return c
 }
 
-func (m *member) facts() Facts {
-	f := Facts{Complete: m.belief.complete, Reported: m.report != nil, Routers: true}
+func (m *member) facts(now time.Time) Facts {
+	f := Facts{Complete: m.belief.complete, Reported: m.report != nil, Routers: true, Waiting: m.inbox.count, Overload: m.overload(now)}
 	if m.active() {
-		f.Resources = m.belief.count()
+		f.Resources = m.belief.total
 	}
 	for _, s := range m.slices {
-		f.Rejected += len(s.rejected)
+		f.Rejected += len(s.rejected) - s.refused
 	}
 	f.Joined = meta.IsStatusConditionTrue(m.spoke.Status.Conditions, v1alpha1.SpokeJoined)
 	if len(m.spoke.Status.Routers) > 0 {

@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/registry"
 )
 
 // Findings is what the build says of its input; the engine implements it. All methods are cheap and safe for concurrent
@@ -20,6 +21,8 @@ type Findings interface {
 	// Limits names the namespaces that are so large that their requests take longer and in which the spoke declares
 	// resources, and counts the spoke's resources of which not all places are used.
 	Limits(name string) (large []string, cut int)
+	// Overload says in what a spoke exceeds the limits of one spoke.
+	Overload(name string) registry.Overload
 	// Changes is closed when any of this may have changed; ask for the next channel before reading.
 	Changes() <-chan struct{}
 }

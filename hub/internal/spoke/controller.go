@@ -22,6 +22,7 @@ import (
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
+	"github.com/isthmus-dev/isthmus/hub/internal/registry"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 )
 
@@ -68,12 +69,14 @@ type scope struct {
 type counts struct {
 	exported, conflicts, rejected int
 	stale                         bool
+	overload                      registry.Overload
 	large                         []string // namespaces
 	cut                           int      // resources of which not all places are used
 }
 
 func countsOf(f Findings, spoke string) (c counts) {
 	c.exported, c.conflicts, c.rejected, c.stale = f.Spoke(spoke)
+	c.overload = f.Overload(spoke)
 	c.large, c.cut = f.Limits(spoke)
 	return c
 }

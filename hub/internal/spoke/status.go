@@ -140,6 +140,15 @@ func limited(s *scope) metav1.Condition {
 		c.Reason = v1alpha1.ReasonLargeNamespace
 		told = append(told, fmt.Sprintf("%d namespaces have so many resources that requests take longer, %s among them: spread the resources over more namespaces", n, s.counts.large[0]))
 	}
+	if o := s.counts.overload; o.Waiting > 0 {
+		c.Reason = v1alpha1.ReasonChangeRateExceeded
+		told = append(told, "the spoke changes faster than --spoke-change-rate; its changes are taken in later, the newest state of each slice at a time, and no other spoke waits for them")
+	}
+	if o := s.counts.overload; o.Refused > 0 {
+		c.Reason = v1alpha1.ReasonLimitExceeded
+		told = append(told, fmt.Sprintf("%d resources do not count, or not as they are now, since the spoke has reached its limit of %s; what counted before stays: "+
+			"export fewer (isthmus.dev/export: \"false\"), or raise the limit at the hub", o.Refused, strings.Join(o.Limits, " and of ")))
+	}
 	if c.Message = strings.Join(told, "; "); c.Message == "" {
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, v1alpha1.ReasonWithinLimits, "what the spoke exports is within all limits"
 	}
@@ -168,7 +177,8 @@ func (r *reconciler) tell(before, after *v1alpha1.Spoke) {
 func isTrouble(c metav1.Condition) bool {
 	switch c.Reason {
 	case v1alpha1.ReasonNamespaceConflict, v1alpha1.ReasonTokenExpired, v1alpha1.ReasonLeaseExpired, v1alpha1.ReasonAddressRefused,
-		v1alpha1.ReasonPropertiesConflict, v1alpha1.ReasonEntriesRejected, v1alpha1.ReasonIncomplete, v1alpha1.ReasonLargeNamespace, v1alpha1.ReasonPlacesCut:
+		v1alpha1.ReasonPropertiesConflict, v1alpha1.ReasonEntriesRejected, v1alpha1.ReasonIncomplete, v1alpha1.ReasonLargeNamespace, v1alpha1.ReasonPlacesCut,
+		v1alpha1.ReasonLimitExceeded, v1alpha1.ReasonChangeRateExceeded:
 		return true
 	}
 	return false

@@ -26,6 +26,7 @@ import (
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
+	"github.com/isthmus-dev/isthmus/hub/internal/registry"
 	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
@@ -90,6 +91,12 @@ func (e *engine) Limits(name string) ([]string, int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.counts[name].large, e.counts[name].cut
+}
+
+func (e *engine) Overload(name string) registry.Overload {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.counts[name].overload
 }
 
 func (e *engine) Changes() <-chan struct{} {
