@@ -245,69 +245,6 @@ func testHeaders(t *testing.T, s *site, p *pod) {
 	})
 }
 
-func testGateway(t *testing.T, s *site) {
-	ask := func(path string, targets ...string) (answer, error) {
-		u, err := url.Parse(s.gateway())
-		if err != nil {
-			return answer{}, err
-		}
-		u.Opaque = "//" + u.Host + path
-		req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{"X-Isthmus-Target": targets, "X-Request-Id": {"of-the-gateway"}, "X-Forwarded-For": {"192.0.2.1"}}}
-		return do(s.client, req)
-	}
-	for name, tc := range map[string]struct{ path, target, sees string }{
-		"a target":              {"/v1/x", "/ns/agent/a", "/v1/x"},
-		"a target, root":        {"/", "/ns/agent/a", "/"},
-		"no target, plain path": {"/ns/agent/a/v1", "", "/v1"},
-		"dots stay inside":      {"/../../other/agent/b", "/ns/agent/a", "/other/agent/b"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var targets []string
-			if tc.target != "" {
-				targets = []string{tc.target}
-			}
-			a, err := ask(tc.path, targets...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var seen seenRequest
-			if err := json.Unmarshal([]byte(a.body), &seen); err != nil || seen.Pod != "a" || seen.Path != tc.sees {
-				t.Fatalf("%v", a)
-			}
-			if seen.Header.Get("x-request-id") != "of-the-gateway" || seen.Header.Get("x-isthmus-target") != "" {
-				t.Errorf("headers %v", seen.Header)
-			}
-		})
-	}
-	for _, bad := range [][]string{
-		{"ns/agent/a"}, {"//ns/agent/a"}, {"/ns/agent/a/"}, {"/"}, {"garbage"}, {"/ns/agent/a/../../../other/agent/b"}, {"/ns/../other/agent/b"},
-		{"/ns/agent/a?z=1"}, {"/ns/agent/a#f"}, {"/ns%2Fagent/a"}, {"/ns/agent/a%2F..%2Fb"}, {"/ns/agent/" + strings.Repeat("a", 20_000)},
-		{"/ns/agent/a", "/other/agent/b"}, {"/NS/agent/a"}, {"/ns/agent/.."}, {"/ns/agent/a b"}, {`/ns\agent\a`},
-	} {
-		t.Run(fmt.Sprintf("bad target %.40q", bad), func(t *testing.T) {
-			a, err := ask("/v1/x", bad...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := a.isProblem(400, "bad-target"); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	t.Run("an empty target", func(t *testing.T) {
-		a, err := ask("/ns/agent/a/v1", "")
-		if err != nil || a.status != 400 {
-			t.Errorf("%v %v", a, err)
-		}
-	})
-	t.Run("an unknown target", func(t *testing.T) {
-		a, err := ask("/v1", "/ns/agent/nobody")
-		if err != nil || a.isProblem(404, "unknown-name") != nil {
-			t.Errorf("%v %v", a, err)
-		}
-	})
-}
-
 // testChanges follows local changes, each within the time that a first request takes.
 func testChanges(t *testing.T, s *site, a *pod) {
 	for i := range 5 {

@@ -1,16 +1,22 @@
 -- The value is checked against an allow-list because paths are normalised before filters run: ".." in it would
 -- otherwise be routed by one namespace's table and served by another's.
+local function label(s)
+  return #s <= 63 and string.find(s, "^[a-z0-9][a-z0-9%-]*$") and string.sub(s, -1) ~= "-"
+end
+
 function envoy_on_request(r)
   local h = r:headers()
   h:remove("x-isthmus-bad-target")
   local t = h:get("x-isthmus-target")
   if t == nil then return end
   h:remove("x-isthmus-target")
-  if #t > 200 or not string.find(t, "^/[a-z0-9][a-z0-9%-]*/[a-z]+/[a-z0-9][a-z0-9%-]*$") then
+  local namespace, kind, name = string.match(t, "^/([^/]+)/([a-z]+)/([^/]+)$")
+  local path = h:get(":path") -- CONNECT has none
+  if namespace == nil or #kind > 63 or not label(namespace) or not label(name) or path == nil then
     h:replace("x-isthmus-bad-target", "true")
     r:respond({[":status"] = "400"}, "bad x-isthmus-target")
     return
   end
-  h:replace(":path", t .. h:get(":path"))
+  h:replace(":path", t .. path)
   r:clearRouteCache()
 end
