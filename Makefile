@@ -130,7 +130,8 @@ bench: bench-delta bench-lab ## All benchmarks; results to docs/benchmarks.md
 
 .PHONY: bench-delta
 bench-delta: | gcc ## The delta xDS server and other packages: go test -bench
-	$(GO) test -run '^$$' -bench . -benchmem $(ARGS) $$(grep -rl --include='*_test.go' '^func Benchmark' hub spoke internal | xargs -n1 dirname | sort -u | sed 's,^,./,')
+	@mkdir -p $(RESULTS)
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime 3s $(ARGS) $$(grep -rl --include='*_test.go' '^func Benchmark' hub spoke internal | xargs -n1 dirname | sort -u | sed 's,^,./,') | tee $(RESULTS)/bench-packages.txt
 
 .PHONY: bench-storm
 bench-storm: | gcc ## A spoke that writes 10,000 objects a second beside a quiet one: what the quiet one's changes wait
@@ -139,7 +140,7 @@ bench-storm: | gcc ## A spoke that writes 10,000 objects a second beside a quiet
 .PHONY: bench-lab
 bench-lab: build tools $(BIN)/bench ## Propagation, requests and memory in the lab
 	@hack/with-lab.sh bench --clusters eu,us,ap --hub-cluster eu -- \
-	  $(BIN)/lab exec --name bench -- $(BIN)/bench -env "$$PWD/$(RESULTS)/bench.env.json" -lab bench -out docs/benchmarks.md $(ARGS)
+	  $(BIN)/lab exec --name bench -- $(BIN)/bench -env "$$PWD/$(RESULTS)/bench.env.json" -lab bench -packages $(RESULTS)/bench-packages.txt -out docs/benchmarks.md $(ARGS)
 
 ##@ Pinned tools
 

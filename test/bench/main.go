@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -13,9 +12,9 @@ import (
 
 // options of a run.
 type options struct {
-	env, lab, agentBinary, labBinary, out string
-	changes, known, rounds                int
-	duration                              time.Duration
+	env, lab, agentBinary, labBinary, packages, out string
+	changes, known, rounds                          int
+	duration                                        time.Duration
 }
 
 func main() {
@@ -24,6 +23,7 @@ func main() {
 	flag.StringVar(&o.lab, "lab", "bench", "name of the lab")
 	flag.StringVar(&o.labBinary, "lab-binary", "bin/lab", "the lab's binary")
 	flag.StringVar(&o.agentBinary, "agent-binary", "bin/agent", "the demo agent's binary")
+	flag.StringVar(&o.packages, "packages", "", "file with the output of `make bench-delta`, for the report")
 	flag.StringVar(&o.out, "out", "", "write the report to this file as well")
 	flag.IntVar(&o.changes, "changes", 200, "changes per propagation row")
 	flag.IntVar(&o.known, "known", 100_000, "how many other agents the large rows know")
@@ -60,10 +60,14 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	text := report(o, small, large)
+	packages, err := readPackages(o.packages)
+	if err != nil {
+		return err
+	}
+	text := report(o, packages, small, large)
 	fmt.Print(text)
 	if o.out == "" {
 		return nil
 	}
-	return errors.Join(os.WriteFile(o.out, []byte(text), 0o644))
+	return os.WriteFile(o.out, []byte(text), 0o644)
 }

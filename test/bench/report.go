@@ -65,7 +65,7 @@ func (b *bench) measure(ctx context.Context, known string) (results, error) {
 	return r, err
 }
 
-func report(o options, rows ...results) string {
+func report(o options, packages []packageRow, rows ...results) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "# Benchmarks\n\n`make bench`, %s, %d cores, %s, %s. One run; clusters, load and measurement share the machine.\n",
 		time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.GOOS+"/"+runtime.GOARCH, runtime.Version())
@@ -75,6 +75,7 @@ func report(o options, rows ...results) string {
 	for _, r := range rows {
 		fmt.Fprintf(&s, "| %s | %d | %d | %d | %d |\n", r.known, r.memory["hub"], r.memory["spoke"], r.memory["relay"], r.memory["envoy"])
 	}
+	reportPackages(&s, packages)
 	return s.String()
 }
 
