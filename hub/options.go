@@ -29,6 +29,7 @@ type Options struct {
 	HealthAddress    string        // /healthz, /readyz
 	DebugAddress     string        // /debug/...
 	LeaseDuration    time.Duration // after which a silent spoke's places are used last
+	MassPercent      int           // share of the spokes above which silence together is not believed
 	StartGrace       time.Duration // how long a started hub waits for spokes to be known completely before it serves
 	Limits           registry.Limits
 	Kubeconfig       string // empty: in cluster
@@ -63,6 +64,9 @@ func (o Options) Validate() error {
 	}
 	if o.LeaseDuration < time.Second {
 		bad("lease-duration", "%s is too short: spokes renew every 3 s", o.LeaseDuration)
+	}
+	if o.MassPercent < 1 || o.MassPercent > 100 {
+		bad("mass-expiry-percent", "%d is not from 1 to 100", o.MassPercent)
 	}
 	if o.StartGrace <= 0 {
 		bad("start-grace", "%s must be positive", o.StartGrace)

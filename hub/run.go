@@ -120,7 +120,7 @@ func (h *hub) build(ctx context.Context) error {
 		return err
 	}
 	h.liveness, err = liveness.New(liveness.Options{
-		Cache: h.mgr.GetCache(), LeaseDuration: h.o.LeaseDuration, HubAddresses: h.addresses(),
+		Cache: h.mgr.GetCache(), LeaseDuration: h.o.LeaseDuration, MassPercent: h.o.MassPercent, HubAddresses: h.addresses(),
 		Registerer: h.reg, Log: h.log.With("room", "liveness"),
 	})
 	if err != nil {

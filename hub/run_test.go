@@ -32,7 +32,7 @@ func TestOptionsAreValidated(t *testing.T) {
 	good := Options{
 		Fleet: "fleet", Namespace: "isthmus-system", GRPCAddress: ":8443", AdvertiseAddress: "hub.example.com:8443",
 		APIServerURL: "https://api.example.com", MetricsAddress: ":8080", HealthAddress: ":8081", DebugAddress: ":8082",
-		LeaseDuration: 10 * time.Second, StartGrace: time.Second, Limits: DefaultLimits(),
+		LeaseDuration: 10 * time.Second, MassPercent: 50, StartGrace: time.Second, Limits: DefaultLimits(),
 	}
 	if err := good.Validate(); err != nil {
 		t.Fatal(err)
@@ -45,6 +45,7 @@ func TestOptionsAreValidated(t *testing.T) {
 		"--api-server-url":         func(o *Options) { o.APIServerURL = "http://api" },
 		"--debug-address":          func(o *Options) { o.DebugAddress = ":x" },
 		"--lease-duration":         func(o *Options) { o.LeaseDuration = time.Millisecond },
+		"--mass-expiry-percent":    func(o *Options) { o.MassPercent = 101 },
 		"--start-grace":            func(o *Options) { o.StartGrace = 0 },
 		"--spoke-max-entries":      func(o *Options) { o.Limits.Entries = 0 },
 		"--spoke-change-rate":      func(o *Options) { o.Limits.ChangeRate = -1 },
@@ -79,7 +80,7 @@ func TestRun(t *testing.T) {
 	o := Options{
 		Fleet: "fleet", Namespace: "isthmus-system", GRPCAddress: freeAddress(t), AdvertiseAddress: "hub.example.com:8443",
 		APIServerURL: cfg.Host, MetricsAddress: freeAddress(t), HealthAddress: freeAddress(t), DebugAddress: freeAddress(t),
-		LeaseDuration: 10 * time.Second, StartGrace: 5 * time.Second, Limits: DefaultLimits(), Kubeconfig: kubeconfig(t, cfg), skipNameValidation: true,
+		LeaseDuration: 10 * time.Second, MassPercent: 50, StartGrace: 5 * time.Second, Limits: DefaultLimits(), Kubeconfig: kubeconfig(t, cfg), skipNameValidation: true,
 	}
 	if !strings.HasPrefix(o.APIServerURL, "https://") {
 		o.APIServerURL = "https://" + o.APIServerURL

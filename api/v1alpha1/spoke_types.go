@@ -93,8 +93,19 @@ const (
 	// SpokeJoined: the spoke has enrolled and holds an identity. Reasons: Enrolled (True); AwaitingEnrolment (False),
 	// NamespaceConflict (False: the spoke's namespace exists and is not ours), TokenExpired (False: a new one is made).
 	SpokeJoined = "Joined"
-	// SpokeAvailable: the spoke renews its Lease. Reasons: LeaseRenewed (True); LeaseExpired (Unknown), NeverSeen (Unknown).
+	// SpokeAvailable: the spoke renews its Lease. Reasons: LeaseRenewed (True); LeaseExpired (Unknown: its places are used
+	// last), MassExpiry (Unknown: it does not, but so many fell silent together that nothing is concluded), NeverSeen
+	// (Unknown); Unreachable (False: it does not, and a quorum of other spokes cannot reach its routers: its places are
+	// removed until one of the two is over).
 	SpokeAvailable = "Available"
+	// SpokeConnected: the routers of other spokes reach this one's, and this one's reach theirs. It decides nothing while the
+	// spoke is Available. Reasons: AllReachable (True); UnreachableBySome, UnreachableByQuorum (False: the message names those
+	// that cannot reach it), ReachesFewPeers (False: it cannot reach more than half of the available spokes, so what it says of
+	// them is not counted); NoWitness (Unknown: no available spoke can tell).
+	SpokeConnected = "Connected"
+	// SpokeDrains: the spoke is told to take no new requests. Reasons: Active (False); Draining (True: routers are being
+	// told), Drained (True: every router that is connected to the hub has acknowledged it; open streams may go on).
+	SpokeDrains = "Draining"
 	// SpokeRouterReady: the spoke has reported at least one usable router address. Reasons: RouterReported (True);
 	// NoRouter (False), AddressRefused (False: the message names each refused address and why).
 	SpokeRouterReady = "RouterReady"
@@ -136,10 +147,24 @@ const (
 	ReasonChangeRateExceeded = "ChangeRateExceeded"
 )
 
+// Reasons of Available, Connected and Draining beyond those.
+const (
+	ReasonMassExpiry          = "MassExpiry"
+	ReasonUnreachable         = "Unreachable"
+	ReasonAllReachable        = "AllReachable"
+	ReasonUnreachableBySome   = "UnreachableBySome"
+	ReasonUnreachableByQuorum = "UnreachableByQuorum"
+	ReasonReachesFewPeers     = "ReachesFewPeers"
+	ReasonNoWitness           = "NoWitness"
+	ReasonActive              = "Active"
+	ReasonDraining            = "Draining"
+	ReasonDrained             = "Drained"
+)
+
 // SpokeStatus is what the hub knows of a spoke. Only the hub writes it.
 // +kubebuilder:validation:MinProperties=1
 type SpokeStatus struct {
-	// conditions are Joined, Available, RouterReady, Conflicted, Stale and Limited.
+	// conditions are Joined, Available, Connected, Draining, RouterReady, Conflicted, Stale and Limited.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -35,6 +35,17 @@ type SliceDigest struct {
 	Hash string `json:"hash,omitempty"`
 }
 
+// ProbingState says whether a spoke's routers probe those of other spokes.
+// +kubebuilder:validation:Enum=Active;Inactive
+type ProbingState string
+
+const (
+	// ProbingActive: they do, and who is not named as unreachable is reached.
+	ProbingActive ProbingState = "Active"
+	// ProbingInactive: they do not, or none of them has answered for a while; nothing is known of other spokes.
+	ProbingInactive ProbingState = "Inactive"
+)
+
 // SpokeReportSpec is what a spoke says of itself.
 type SpokeReportSpec struct {
 	// spoke is the spoke's name; a report in another spoke's namespace is refused.
@@ -66,7 +77,13 @@ type SpokeReportSpec struct {
 	// +kubebuilder:validation:MaxLength=64
 	Version string `json:"version,omitempty"`
 
-	// unreachable names the spokes whose routers this spoke's routers cannot reach. Exceptions only.
+	// probing is Active while this spoke's routers probe those of other spokes. Without it unreachable says nothing: the spoke
+	// is no witness.
+	// +optional
+	Probing ProbingState `json:"probing,omitempty"`
+
+	// unreachable names the spokes whose routers this spoke's routers cannot reach. Exceptions only. The spoke's own name,
+	// unknown names, and those of a spoke that names more than half of the available ones, count for nothing.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1

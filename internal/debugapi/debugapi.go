@@ -31,7 +31,7 @@ type Resource struct {
 type Place struct {
 	Spoke  string `json:"spoke"`
 	Ready  bool   `json:"ready"`
-	Health string `json:"health"`         // Healthy, Degraded (its Lease has expired) or Draining
+	Health string `json:"health"`         // Healthy, Degraded (its Lease has expired), Draining, or Gone (and nobody reaches it)
 	Held   bool   `json:"held,omitempty"` // no slice declares it any more; kept until report and slices agree
 }
 
@@ -66,8 +66,10 @@ type Input struct {
 	ReportAgeSeconds *float64 `json:"reportAgeSeconds"` // since the hub saw the report change
 	Session          string   `json:"session,omitempty"`
 	Complete         bool     `json:"complete"` // report and slices agreed in this session
-	Lease            string   `json:"lease"`    // Available, Silent, NeverSeen
+	Lease            string   `json:"lease"`    // Available, Held, Silent, Removed, NeverSeen
 	LeaseAgeSeconds  *float64 `json:"leaseAgeSeconds"`
+	Witnesses        int      `json:"witnesses"`                 // spokes that can tell whether they reach it
+	UnreachableFrom  []string `json:"unreachableFrom,omitempty"` // those of them that do not
 }
 
 // Slice is an AgentSlice that declares the resource.

@@ -167,6 +167,7 @@ var reportCases = slices.Concat(
 		{rule: "spec.slices.hash: pattern", accept: []any{"fedcba9876543210"}, reject: []any{"0123456789ABCDEF", "0123456789abcdeg"}},
 		{rule: "spec.slices.hash: minLength", accept: []any{x(16)}, reject: []any{x(15)}},
 		{rule: "spec.slices.hash: maxLength", accept: []any{x(16)}, reject: []any{x(17)}},
+		{rule: "spec.probing: enum", accept: []any{absent, "Active", "Inactive"}, reject: []any{"", "Yes"}},
 		{rule: "spec.unreachable: minItems", accept: []any{absent, list(1, text)}, reject: []any{list(0, text)}},
 		{rule: "spec.unreachable: maxItems", accept: []any{list(1024, text)}, reject: []any{list(1025, text)}},
 		{rule: "spec.unreachable: unique", accept: []any{[]any{"a", "b"}}, reject: []any{[]any{"a", "a"}}},

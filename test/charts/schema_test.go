@@ -25,6 +25,7 @@ func TestBadValues(t *testing.T) {
 		{"hub", "grpc.advertiseAddress=hub.example.com", "/grpc/advertiseAddress"},
 		{"hub", "grpc.advertiseAddress=", "grpc.advertiseAddress is required"},
 		{"hub", "leaseDuration=10", "/leaseDuration"},
+		{"hub", "massExpiryPercent=101", "/massExpiryPercent"},
 		{"hub", "service.type=External", "/service/type"},
 		{"hub", "service.port=70000", "/service/port"},
 		{"hub", "networkPolicy.debugFrom[0].cidr=1.2.3.4/32", "/networkPolicy/debugFrom/0"},

@@ -54,12 +54,17 @@ func (c *Compiler) Cluster(name string) (delta.Resource, error) {
 
 // Assignment lists the routers of the places of a cluster, in the order in which they are tried from a view: one priority
 // per place. A place whose spoke has no router address is left out; with none left the assignment is empty, and still an
-// answer.
+// answer. The routers of a place that is gone are no endpoints either, but are named beside them: routers go on probing what
+// is named, for nobody else could tell when the place is back. Envoy does nothing with named endpoints.
 func (c *Compiler) Assignment(name string, places []string, from federate.View, spokes map[string]federate.Spoke, regions map[string]federate.Point) (delta.Resource, error) {
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	for _, r := range federate.Order(from, places, spokes, regions) {
 		s := spokes[r.Spoke]
 		if len(s.Routers) == 0 {
+			continue
+		}
+		if federate.HealthOf(s) == federate.Gone {
+			c.name(out, s)
 			continue
 		}
 		group := &endpointv3.LocalityLbEndpoints{Priority: uint32(min(len(out.Endpoints), maxPriority))}
@@ -74,16 +79,30 @@ func (c *Compiler) Assignment(name string, places []string, from federate.View, 
 	return delta.NewResource(name, out)
 }
 
+// name puts the routers of a spoke beside the endpoints, each under <spoke>/<host:port>.
+func (c *Compiler) name(out *endpointv3.ClusterLoadAssignment, s federate.Spoke) {
+	if out.NamedEndpoints == nil {
+		out.NamedEndpoints = map[string]*endpointv3.Endpoint{}
+	}
+	for _, router := range s.Routers {
+		out.NamedEndpoints[s.Name+"/"+router.String()] = c.router(s, router)
+	}
+}
+
+func (c *Compiler) router(s federate.Spoke, router netip.AddrPort) *endpointv3.Endpoint {
+	return &endpointv3.Endpoint{
+		Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+			Address:       router.Addr().Unmap().String(),
+			PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(router.Port())},
+		}}},
+		Hostname: identity.ID{Fleet: c.fleet, Name: s.Name, UID8: s.UID8}.DNSName(),
+	}
+}
+
 func (c *Compiler) endpoint(s federate.Spoke, router netip.AddrPort) *endpointv3.LbEndpoint {
 	return &endpointv3.LbEndpoint{
-		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
-			Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-				Address:       router.Addr().Unmap().String(),
-				PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(router.Port())},
-			}}},
-			Hostname: identity.ID{Fleet: c.fleet, Name: s.Name, UID8: s.UID8}.DNSName(),
-		}},
-		HealthStatus: health(federate.HealthOf(s)),
+		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: c.router(s, router)},
+		HealthStatus:   health(federate.HealthOf(s)),
 		Metadata: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
 			"envoy.transport_socket_match": text("hop", "mtls"),
 			"isthmus":                      text("spoke", s.Name),
@@ -97,6 +116,8 @@ func health(h federate.Health) corev3.HealthStatus {
 		return corev3.HealthStatus_DRAINING
 	case federate.Degraded:
 		return corev3.HealthStatus_DEGRADED
+	case federate.Gone:
+		return corev3.HealthStatus_UNHEALTHY
 	default:
 		return corev3.HealthStatus_UNKNOWN
 	}

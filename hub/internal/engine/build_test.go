@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -79,6 +80,17 @@ func TestAssignmentsAreMarshalledOncePerZone(t *testing.T) {
 	b.apply(registry.Changes{Fleet: true, Spokes: moved})
 	if got := b.assigned - before; got != 4 { // spoke/s0 and the set, in two zones
 		t.Errorf("%d assignments marshalled for one expired Lease, want 4", got)
+	}
+	removed := maps.Clone(moved)
+	s.Removed = true
+	removed["s0"] = s
+	before = b.assigned
+	p = b.apply(registry.Changes{Fleet: true, Spokes: removed})
+	if got := b.assigned - before; got != 4 {
+		t.Errorf("%d assignments marshalled for one removed spoke, want 4", got)
+	}
+	if len(p.tables.upsert)+len(p.tables.remove)+len(p.clusters.upsert)+len(p.clusters.remove) != 0 {
+		t.Errorf("more than assignments changed: %+v", p)
 	}
 }
 

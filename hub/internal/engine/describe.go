@@ -11,6 +11,7 @@ import (
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/compile"
 	"github.com/isthmus-dev/isthmus/hub/internal/federate"
+	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 	"github.com/isthmus-dev/isthmus/internal/debugapi"
 )
 
@@ -132,12 +133,8 @@ func (e *Engine) order(origin federate.Spoke, places []string) []debugapi.Step {
 		case len(s.Routers) == 0:
 			step.Use = "not used: no router address is known"
 			rank[r.Spoke] = 9
-		case health == federate.Draining:
-			step.Use = "no new requests: the spoke is draining"
-		case health == federate.Degraded:
-			step.Use = "used last: its Lease has expired"
 		default:
-			step.Use = "used"
+			step.Use = use(health, e.o.Liveness.Facts(r.Spoke))
 		}
 		if step.Why == federate.Elsewhere.String() {
 			step.Why = "distance"
@@ -156,8 +153,37 @@ func (e *Engine) order(origin federate.Spoke, places []string) []debugapi.Step {
 	return out
 }
 
+// use says in words how requests treat a place of another cluster.
+func use(health federate.Health, f liveness.SpokeFacts) string {
+	told := ""
+	if n := len(f.Reach.Against); n > 0 {
+		told = fmt.Sprintf("%d of %d spokes that can tell cannot reach it", n, f.Reach.Witnesses)
+	}
+	switch health {
+	case federate.Gone:
+		if told == "" {
+			told = "a quorum could not reach it, and nobody can tell now"
+		}
+		return "not used: its Lease has expired, and " + told
+	case federate.Draining:
+		return "no new requests: the spoke is draining"
+	}
+	out := "used"
+	switch {
+	case health == federate.Degraded:
+		out = "used last: its Lease has expired"
+	case f.Availability == liveness.Held:
+		out = "used: its Lease has expired, with too many others at once to conclude anything"
+	}
+	if told != "" {
+		out += "; " + told
+	}
+	return out
+}
+
 func (e *Engine) input(spoke string, key federate.Key) debugapi.Input {
-	out := debugapi.Input{Spoke: spoke, Slices: []debugapi.Slice{}, Lease: e.o.Liveness.Facts(spoke).Availability.String()}
+	f := e.o.Liveness.Facts(spoke)
+	out := debugapi.Input{Spoke: spoke, Slices: []debugapi.Slice{}, Lease: f.Availability.String(), Witnesses: f.Reach.Witnesses, UnreachableFrom: f.Reach.Against}
 	if e.o.LeaseAge != nil {
 		if age, ok := e.o.LeaseAge(spoke); ok {
 			out.LeaseAgeSeconds = seconds(age)

@@ -58,6 +58,7 @@ type Engine struct {
 	taken   registry.Changes // the last, for what is told of it
 	views   map[federate.View]*delta.Table
 	members map[string]*membership
+	drains  map[string]*drain
 	changed chan struct{} // closed by the next build
 }
 
@@ -86,7 +87,7 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		o: o, metrics: newMetrics(o.Registerer), b: newBuilder(c, o.SetLimit),
 		authz: delta.NewTable(delta.ExtensionType), clusters: delta.NewTable(delta.ClusterType), tables: delta.NewTable(delta.ScopeType),
-		open: make(chan struct{}), views: map[federate.View]*delta.Table{}, members: map[string]*membership{}, changed: make(chan struct{}),
+		open: make(chan struct{}), views: map[federate.View]*delta.Table{}, members: map[string]*membership{}, drains: map[string]*drain{}, changed: make(chan struct{}),
 	}
 	e.server = delta.NewServer(delta.Options{View: e.view, Identifier: o.Epoch, Observe: delta.Observers(delta.Metrics(o.Registerer, "isthmus_hub"), e.observer())})
 	if err := delta.TableMetrics(o.Registerer, "isthmus_hub", e.served); err != nil {
@@ -116,6 +117,9 @@ func (e *Engine) Start(ctx context.Context) error {
 	if !e.o.Synced(ctx) {
 		return nil
 	}
+	var following sync.WaitGroup
+	defer following.Wait()
+	following.Go(func() { e.followDrains(ctx) })
 	var p pace
 	grace := time.NewTimer(e.o.Grace)
 	defer grace.Stop()
@@ -181,6 +185,7 @@ func (e *Engine) apply(c registry.Changes) int {
 	e.taken = c
 	e.publish(p)
 	e.endStreams()
+	e.noteDrains()
 	e.record(assigned)
 	close(e.changed)
 	e.changed = make(chan struct{})
@@ -199,8 +204,12 @@ func (e *Engine) apply(c registry.Changes) int {
 func (e *Engine) liveness(spoke string) registry.Liveness {
 	f := e.o.Liveness.Facts(spoke)
 	l := registry.Liveness{Routers: f.Routers}
-	if f.Availability == liveness.Silent {
+	switch f.Availability {
+	case liveness.Silent:
 		l.Lease = federate.LeaseExpired
+	case liveness.Removed:
+		l.Lease, l.Removed = federate.LeaseExpired, true
+	case liveness.NeverSeen, liveness.Available, liveness.Held: // nothing is held against it
 	}
 	return l
 }
@@ -261,6 +270,9 @@ func (e *Engine) record(assignedBefore int) {
 	m.spokes.Set(float64(len(e.b.spokes)))
 	m.shards.Set(float64(len(e.b.shards)))
 	m.views.Set(float64(len(e.b.views)))
+	for h, n := range e.health() {
+		m.health.WithLabelValues(h.String()).Set(float64(n))
+	}
 	m.sets.Set(float64(len(e.b.uses)))
 	failed, resources, rejected, conflicts, stale, over, waiting := 0, 0, 0, 0, 0, 0, 0
 	for _, s := range e.b.shards {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/compile"
+	"github.com/isthmus-dev/isthmus/hub/internal/federate"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 	"github.com/isthmus-dev/isthmus/hub/internal/registry"
 	"github.com/isthmus-dev/isthmus/internal/delta"
@@ -42,6 +43,73 @@ func TestASliceReachesTheStreams(t *testing.T) {
 	eu.order(t, set, "127.0.0.1", "127.0.0.2 DEGRADED")
 	f.spoke("eu", "1", "europe", func(s *v1alpha1.Spoke) { s.Generation, s.Spec.State = 2, v1alpha1.SpokeDraining })
 	us.order(t, set, "127.0.0.2 DEGRADED", "127.0.0.1 DRAINING")
+}
+
+// TestDrained: a drain is told when every client has acknowledged it, and not before; one that is taken back is none.
+func TestDrained(t *testing.T) {
+	f := start(t)
+	f.spoke("eu", "1", "europe")
+	f.spoke("us", "2", "america")
+	f.registry.SetSlice(agentSlice("us", "one", 1, agent("a")))
+	quick := f.connect(f.ca.spoke(t, idOf("eu", uid("1"))), "eu", nil)
+	hold := make(chan struct{})
+	slow := f.connect(f.ca.spoke(t, idOf("us", uid("2"))), "us", nil)
+	slow.order(t, "spoke/us", "127.0.0.2")
+	slow.mu.Lock()
+	slow.hold = hold
+	slow.mu.Unlock()
+	drain := func(generation int64, state v1alpha1.SpokeState) {
+		f.spoke("us", "2", "america", func(s *v1alpha1.Spoke) { s.Generation, s.Spec.State = generation, state })
+	}
+	drain(2, v1alpha1.SpokeDraining)
+	quick.order(t, "spoke/us", "127.0.0.2 DRAINING")
+	if f.engine.Drained("us") || f.engine.Drained("eu") {
+		t.Error("told before every client has acknowledged")
+	}
+	close(hold)
+	until(t, f.engine, "the drain is told", func() bool { return f.engine.Drained("us") })
+	if n := testutil.ToFloat64(f.engine.metrics.health.WithLabelValues("Draining")); n != 1 {
+		t.Errorf("%v draining spokes counted", n)
+	}
+	drain(3, v1alpha1.SpokeActive)
+	quick.order(t, "spoke/us", "127.0.0.2")
+	if f.engine.Drained("us") {
+		t.Error("still told of a drain that was taken back")
+	}
+}
+
+// TestARemovedPlace: its endpoints go, its routes stay; routers are still told where to look for it; and it comes back.
+func TestARemovedPlace(t *testing.T) {
+	f := start(t)
+	f.spoke("eu", "1", "europe")
+	f.spoke("us", "2", "america")
+	f.registry.SetSlice(agentSlice("us", "one", 1, agent("a"), agent("only")))
+	f.registry.SetSlice(agentSlice("eu", "one", 1, agent("a")))
+	eu := f.connect(f.ca.spoke(t, idOf("eu", uid("1"))), "eu", nil)
+	set := compile.ClusterFor([]string{"eu", "us"})
+	eu.order(t, set, "127.0.0.1", "127.0.0.2")
+	before, _ := f.engine.tables.Get("ns/ns")
+	f.facts.reach("us", federate.Reach{Witnesses: 3, Against: []string{"ap", "eu"}})
+	f.facts.set("us", liveness.Removed, "127.0.0.2:15443")
+	eu.order(t, set, "127.0.0.1")
+	eu.order(t, "spoke/us")
+	eu.named(t, "spoke/us", "us/127.0.0.2:15443")
+	if after, _ := f.engine.tables.Get("ns/ns"); after.Version != before.Version {
+		t.Error("the routes changed")
+	}
+	x, err := f.engine.Explain("/ns/agent/a", "eu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := x.Order[len(x.Order)-1]; last.Spoke != "us" || last.Use != "not used: its Lease has expired, and 2 of 3 spokes that can tell cannot reach it" {
+		t.Errorf("explained as %+v", last)
+	}
+	f.spoke("us", "2", "america", func(s *v1alpha1.Spoke) { s.Generation, s.Spec.State = 2, v1alpha1.SpokeDraining })
+	f.facts.set("us", liveness.Held, "127.0.0.2:15443") // nothing is concluded: as it was told
+	eu.order(t, set, "127.0.0.1", "127.0.0.2 DRAINING")
+	f.spoke("us", "2", "america", func(s *v1alpha1.Spoke) { s.Generation = 3 })
+	eu.order(t, set, "127.0.0.1", "127.0.0.2")
+	eu.named(t, "spoke/us")
 }
 
 func TestNothingIsServedBeforeSpokesAreComplete(t *testing.T) {

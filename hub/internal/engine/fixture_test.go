@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/federate"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 	"github.com/isthmus-dev/isthmus/hub/internal/registry"
 	"github.com/isthmus-dev/isthmus/internal/delta"
@@ -127,13 +128,22 @@ func (f *facts) Changed() <-chan struct{} {
 func (f *facts) set(spoke string, a liveness.Availability, routers ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := liveness.SpokeFacts{Availability: a}
+	s := liveness.SpokeFacts{Availability: a, Reach: f.of[spoke].Reach}
 	for _, r := range routers {
 		s.Routers = append(s.Routers, netip.MustParseAddrPort(r))
 	}
 	f.of[spoke] = s
 	close(f.changed)
 	f.changed = make(chan struct{})
+}
+
+// reach is what the others say of a spoke, from the next set on.
+func (f *facts) reach(spoke string, r federate.Reach) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.of[spoke]
+	s.Reach = r
+	f.of[spoke] = s
 }
 
 // fixture is a running engine on a real gRPC port with mutual TLS. Its registry is fed by hand.

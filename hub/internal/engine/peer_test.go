@@ -131,6 +131,21 @@ func (p *peer) order(t *testing.T, cluster string, want ...string) {
 	})
 }
 
+// named waits until an assignment names these endpoints beside those that it lists.
+func (p *peer) named(t *testing.T, cluster string, want ...string) {
+	t.Helper()
+	p.eventually(t, func(held map[string]map[string]delta.Resource) string {
+		var a endpointv3.ClusterLoadAssignment
+		if err := held[delta.AssignmentType][cluster].Body.UnmarshalTo(&a); err != nil {
+			return err.Error()
+		}
+		if got := slices.Sorted(maps.Keys(a.GetNamedEndpoints())); !slices.Equal(got, want) {
+			return fmt.Sprintf("assignment %s names %v, want %v", cluster, got, want)
+		}
+		return ""
+	})
+}
+
 // refused waits for the error with which the hub ends a stream.
 func (p *peer) refused(t *testing.T, want string) {
 	t.Helper()

@@ -65,6 +65,7 @@ type Spoke struct {
 	Point    *Point // nil: unknown
 	Draining bool
 	Lease    Lease
+	Removed  bool             // a quorum of other spokes cannot reach its routers, and its Lease has expired
 	Routers  []netip.AddrPort // where its routers are reached; may be empty
 }
 

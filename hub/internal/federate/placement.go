@@ -115,13 +115,17 @@ const (
 	Healthy  Health = iota
 	Degraded        // used last, but used when nothing else is left
 	Draining        // gets no new request
+	Gone            // has no endpoint
 )
 
-func (h Health) String() string { return [...]string{"Healthy", "Degraded", "Draining"}[h] }
+func (h Health) String() string { return [...]string{"Healthy", "Degraded", "Draining", "Gone"}[h] }
 
-// HealthOf decides from what the administrator said and from the Lease; who drains a spoke means it, whatever the Lease says.
+// HealthOf decides from what the administrator said and from the spoke's presence; who drains a spoke means it, whatever the
+// Lease says. Where nobody gets through there is nothing left to drain.
 func HealthOf(s Spoke) Health {
 	switch {
+	case s.Removed:
+		return Gone
 	case s.Draining:
 		return Draining
 	case s.Lease == LeaseExpired:

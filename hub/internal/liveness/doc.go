@@ -6,6 +6,9 @@
 // when Policy lets them pass; host names are resolved, their answers checked likewise, and the last good answer is kept
 // for as long as the report names the host.
 //
+// Who is Available is decided by federate, from the Leases of all spokes and from what each reports of the others. Here events are
+// gathered and the decision is asked for: soon after one that may change it, and at every tick.
+//
 //	obs := liveness.New(liveness.Options{Cache: mgr.GetCache(), LeaseDuration: 10 * time.Second})
 //	err := mgr.Add(obs)
 //	for {
@@ -14,5 +17,5 @@
 //		<-changed
 //	}
 //
-// The room makes no decision about places: that is federate's.
+// The room makes no decision about places: that is federate's too.
 package liveness

@@ -5,28 +5,26 @@ import (
 	"slices"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/federate"
 )
 
-// Availability says whether a spoke renews its Lease.
-type Availability int
+// Availability is what federate decided of whether a spoke is there.
+type Availability = federate.Presence
 
+// The values of Availability; federate explains them.
 const (
-	// NeverSeen: no Lease has been seen, or there is no such Spoke.
-	NeverSeen Availability = iota
-	// Available: the Lease was renewed within the lease duration.
-	Available
-	// Silent: it was not.
-	Silent
+	NeverSeen = federate.NeverSeen
+	Available = federate.Available
+	Held      = federate.Held
+	Silent    = federate.Silent
+	Removed   = federate.Removed
 )
-
-// String is the name of the constant.
-func (a Availability) String() string {
-	return [...]string{"NeverSeen", "Available", "Silent"}[a]
-}
 
 // SpokeFacts is what the data plane needs to know of a spoke.
 type SpokeFacts struct {
 	Availability Availability
+	// Reach is what other spokes say of it, and what its own word is worth. Shared: not to be changed.
+	Reach federate.Reach
 	// Routers are the accepted addresses, resolved, in the order of the report. Shared: not to be changed.
 	Routers []netip.AddrPort
 }
@@ -50,6 +48,10 @@ type Knowledge struct {
 }
 
 func (k Knowledge) equal(o Knowledge) bool {
-	return k.Availability == o.Availability && k.Reported == o.Reported && k.Version == o.Version && k.Session == o.Session &&
+	return k.verdict().Equal(o.verdict()) && k.Reported == o.Reported && k.Version == o.Version && k.Session == o.Session &&
 		slices.Equal(k.Routers, o.Routers) && slices.Equal(k.Accepted, o.Accepted) && slices.Equal(k.Refused, o.Refused)
+}
+
+func (k Knowledge) verdict() federate.Verdict {
+	return federate.Verdict{Presence: k.Availability, Reach: k.Reach}
 }

@@ -111,11 +111,13 @@ func (b *bench) spoke(name, uid string, initial bool, conditions ...metav1.Condi
 	s := &v1alpha1.Spoke{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(uid)}}
 	s.Status.Conditions = conditions
 	b.spokeSeen(s, initial)
+	b.decideIfUnsure()
 }
 
 func (b *bench) lease(name string, renewed int64, initial bool) {
 	at := metav1.NewMicroTime(time.Unix(renewed, 0))
 	b.leaseSeen(leaseOf(name, &at), initial)
+	b.decideIfUnsure()
 }
 
 func leaseOf(name string, at *metav1.MicroTime) *coordinationv1.Lease {
@@ -131,6 +133,7 @@ func (b *bench) report(name string, hosts ...string) {
 		r.Spec.Routers = append(r.Spec.Routers, v1alpha1.RouterAddress{Host: h, Port: 15443})
 	}
 	b.reportSeen(r, false)
+	b.decideIfUnsure()
 }
 
 // pass lets time go by in ticks, as a running Observer sees it.
@@ -229,7 +232,9 @@ func TestHubRestart(t *testing.T) {
 		b.want("live", Available)
 		b.lease("dead", 6, false)
 		b.want("dead", Available)
-		b.pass(11 * time.Second)
+		b.pass(6 * time.Second)
+		b.lease("dead", 7, false)
+		b.pass(5 * time.Second)
 		b.want("live", Silent)
 	}
 }

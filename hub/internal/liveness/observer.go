@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/federate"
 )
 
 // Resolver looks up host names; *net.Resolver is one.
@@ -28,6 +29,8 @@ type Options struct {
 	Cache cache.Cache
 	// LeaseDuration is how long a spoke counts as available after a renewal was seen; 10 s when zero.
 	LeaseDuration time.Duration
+	// MassPercent: when more than this share of the spokes falls silent together, nothing is concluded; 50 when zero.
+	MassPercent int
 	// HubAddresses, host:port, are refused as routers; names are resolved as those of reports are.
 	HubAddresses []string
 	// Allow, when not empty, lists the only networks that routers may be in.
@@ -48,13 +51,15 @@ type Options struct {
 type Observer struct {
 	opts   Options
 	synced chan struct{}
-	kick   chan struct{} // there may be names to resolve
+	kick   chan struct{} // there may be something to decide, or names to resolve
 
 	mu       sync.Mutex
 	spokes   map[string]*subject
 	beats    map[string]*heartbeat
 	reports  map[string]*v1alpha1.SpokeReport
 	known    map[string]Knowledge
+	decided  federate.Judgement
+	unsure   bool // what is decided may be another by now
 	names    map[string]*name
 	policy   Policy
 	lastTick time.Time
@@ -65,8 +70,6 @@ type Observer struct {
 // subject is a Spoke, as far as it matters here.
 type subject struct {
 	uid types.UID
-	// silentBefore: when this process started, the status said that the Lease had expired.
-	silentBefore bool
 	// foreign: the namespace is not ours, so neither are Lease and report.
 	foreign bool
 }
@@ -79,6 +82,7 @@ func New(o Options) (*Observer, error) {
 		}
 	}
 	setDefault(&o.LeaseDuration, 10*time.Second)
+	setDefault(&o.MassPercent, 50)
 	setDefault(&o.ResolveEvery, 30*time.Second)
 	setDefault(&o.Tick, 500*time.Millisecond)
 	if o.Resolver == nil {
@@ -93,15 +97,16 @@ func New(o Options) (*Observer, error) {
 	obs := &Observer{
 		opts: o, synced: make(chan struct{}), kick: make(chan struct{}, 1),
 		spokes: map[string]*subject{}, beats: map[string]*heartbeat{}, reports: map[string]*v1alpha1.SpokeReport{},
-		known: map[string]Knowledge{}, names: map[string]*name{}, policy: Policy{Allow: o.Allow},
+		known: map[string]Knowledge{}, decided: federate.Judgement{Spokes: map[string]federate.Verdict{}}, names: map[string]*name{}, policy: Policy{Allow: o.Allow},
 		changed: make(chan struct{}), metrics: newMetrics(o.Registerer),
 	}
 	obs.policy.Hub = obs.hubAddrs()
 	return obs, nil
 }
 
-func setDefault(d *time.Duration, v time.Duration) {
-	if *d == 0 {
+func setDefault[T comparable](d *T, v T) {
+	var zero T
+	if *d == zero {
 		*d = v
 	}
 }
@@ -137,6 +142,7 @@ func (o *Observer) Start(ctx context.Context) error {
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
+	o.judgeAll()
 	close(o.synced)
 	var lookups sync.WaitGroup
 	defer lookups.Wait()
@@ -144,6 +150,7 @@ func (o *Observer) Start(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		o.resolveDue(ctx, &lookups)
+		o.decideIfUnsure()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -154,7 +161,7 @@ func (o *Observer) Start(ctx context.Context) error {
 	}
 }
 
-// judgeAll lets Leases expire. A tick that comes late says that this process stood still: renewals of that time are
+// judgeAll decides on everybody, so that Leases expire. A tick that comes late says that this process stood still: renewals of that time are
 // still on their way, so no Lease may run out over it.
 func (o *Observer) judgeAll() {
 	o.mu.Lock()
@@ -167,14 +174,7 @@ func (o *Observer) judgeAll() {
 		}
 	}
 	o.lastTick = now
-	var counts [Silent + 1]int
-	for spoke := range o.spokes {
-		o.judge(spoke)
-		counts[o.known[spoke].Availability]++
-	}
-	for a, n := range counts {
-		o.metrics.spokes.WithLabelValues(Availability(a).String()).Set(float64(n))
-	}
+	o.decide()
 }
 
 // judge brings the Knowledge of one spoke up to date; o.mu is held.
@@ -188,12 +188,11 @@ func (o *Observer) judge(spoke string) {
 		return
 	}
 	var k Knowledge
-	if !s.foreign {
-		if r := o.reports[spoke]; r != nil {
-			k = o.judgeReport(spoke, r)
-		}
-		k.Availability = o.beats[spoke].availability(o.opts.Clock.Now(), o.opts.LeaseDuration, s.silentBefore)
+	if r := o.reports[spoke]; r != nil && !s.foreign {
+		k = o.judgeReport(spoke, r)
 	}
+	v := o.decided.Spokes[spoke]
+	k.Availability, k.Reach = v.Presence, v.Reach
 	if old, was := o.known[spoke]; was && old.equal(k) {
 		return
 	}
@@ -201,6 +200,9 @@ func (o *Observer) judge(spoke string) {
 		if !slices.Contains(o.known[spoke].Refused, f) {
 			o.metrics.refused.Inc()
 		}
+	}
+	if len(k.Routers) > 0 != (len(o.known[spoke].Routers) > 0) {
+		o.doubt()
 	}
 	o.known[spoke] = k
 	o.broadcast()

@@ -10,24 +10,13 @@ type heartbeat struct {
 	found bool
 }
 
-// beat takes in a Lease's renewTime.
-func (h *heartbeat) beat(renewed, now time.Time) {
+// beat takes in a Lease's renewTime, and says whether it is another one.
+func (h *heartbeat) beat(renewed, now time.Time) bool {
 	if renewed.Equal(h.renewed) {
-		return
+		return false
 	}
 	h.renewed, h.seen, h.found = renewed, now, false
-}
-
-// availability at a moment. silentBefore says that a Lease which was found counted as expired already: without that a
-// restart of the hub would bring dead spokes to life, and doubting all of them would shake a healthy fleet.
-func (h *heartbeat) availability(now time.Time, duration time.Duration, silentBefore bool) Availability {
-	switch {
-	case h == nil:
-		return NeverSeen
-	case h.found && silentBefore, now.Sub(h.seen) > duration:
-		return Silent
-	}
-	return Available
+	return true
 }
 
 // forgive moves a Lease's end by a time in which this process did not run and could not have seen a renewal.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -12,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/federate"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 )
 
@@ -62,6 +65,7 @@ func (o *Observer) watch(ctx context.Context) (stop func(), err error) {
 	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) && ctx.Err() == nil {
 		return stop, errors.New("liveness: the caches did not sync")
 	}
+	o.dropOrphans()
 	return stop, nil
 }
 
@@ -76,14 +80,21 @@ func (o *Observer) spokeSeen(obj any, initial bool) {
 	defer o.mu.Unlock()
 	old := o.spokes[s.Name]
 	if old != nil && old.uid != s.UID {
-		delete(o.beats, s.Name)
+		o.forget(s.Name)
 		old = nil
 	}
 	if old == nil {
-		old = &subject{uid: s.UID, silentBefore: initial && available != nil && available.Reason == v1alpha1.ReasonLeaseExpired}
+		old = &subject{uid: s.UID}
 		o.spokes[s.Name] = old
+		if initial && available != nil {
+			o.remember(s.Name, available.Reason)
+		}
+		o.doubt()
 	}
-	old.foreign = joined != nil && joined.Reason == v1alpha1.ReasonNamespaceConflict
+	if foreign := joined != nil && joined.Reason == v1alpha1.ReasonNamespaceConflict; foreign != old.foreign {
+		old.foreign = foreign
+		o.doubt()
+	}
 	o.judge(s.Name)
 }
 
@@ -92,9 +103,24 @@ func (o *Observer) spokeGone(obj any) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		delete(o.spokes, s.Name)
-		delete(o.beats, s.Name)
+		o.forget(s.Name)
 		o.judge(s.Name)
+		o.doubt()
 	}
+}
+
+// remember takes over what an earlier hub decided, as the status says it: it holds until the Lease is seen to change.
+func (o *Observer) remember(spoke, reason string) {
+	was, ok := map[string]Availability{v1alpha1.ReasonLeaseExpired: Silent, v1alpha1.ReasonUnreachable: Removed}[reason]
+	if ok {
+		o.decided.Spokes[spoke] = federate.Verdict{Presence: was}
+	}
+}
+
+// forget drops what was of an earlier Spoke of this name.
+func (o *Observer) forget(spoke string) {
+	delete(o.beats, spoke)
+	delete(o.decided.Spokes, spoke)
 }
 
 func (o *Observer) leaseSeen(obj any, initial bool) {
@@ -108,14 +134,26 @@ func (o *Observer) leaseSeen(obj any, initial bool) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.spokes[spoke] == nil && !initial {
+		return // of a Spoke that is gone, or not told of yet: then the next renewal counts
+	}
 	b := o.beats[spoke]
 	if b == nil {
 		b = &heartbeat{}
 		o.beats[spoke] = b
 	}
-	b.beat(l.Spec.RenewTime.Time, o.opts.Clock.Now())
+	found := b.found
+	if b.beat(l.Spec.RenewTime.Time, o.opts.Clock.Now()) && (found || o.decided.Spokes[spoke].Presence != Available) {
+		o.doubt() // otherwise all is well, and a renewal changes nothing
+	}
 	b.found = b.found || initial
-	o.judge(spoke)
+}
+
+// dropOrphans forgets Leases that were there at the start without a Spoke: one that is made later is not alive for it.
+func (o *Observer) dropOrphans() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	maps.DeleteFunc(o.beats, func(spoke string, _ *heartbeat) bool { return o.spokes[spoke] == nil })
 }
 
 // leaseGone leaves the heartbeat to run out: removing a Lease is no proof of anything. With its Spoke it goes at once.
@@ -141,6 +179,9 @@ func (o *Observer) reportSeen(obj any, _ bool) {
 	if spoke, ok := spokeOf(r); ok {
 		o.mu.Lock()
 		defer o.mu.Unlock()
+		if old := o.reports[spoke]; old == nil || old.Spec.Spoke != r.Spec.Spoke || old.Spec.Probing != r.Spec.Probing || !slices.Equal(old.Spec.Unreachable, r.Spec.Unreachable) {
+			o.doubt()
+		}
 		o.reports[spoke] = r
 		o.judge(spoke)
 		o.wake()
@@ -157,6 +198,7 @@ func (o *Observer) reportGone(obj any) {
 		defer o.mu.Unlock()
 		delete(o.reports, spoke)
 		o.judge(spoke)
+		o.doubt()
 	}
 }
 

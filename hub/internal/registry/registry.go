@@ -65,6 +65,7 @@ type slice struct {
 // Liveness is what is known of a spoke beside its declarations.
 type Liveness struct {
 	Lease   federate.Lease
+	Removed bool
 	Routers []netip.AddrPort
 }
 
@@ -304,7 +305,7 @@ func (m *member) model() federate.Spoke {
 	s := m.spoke
 	out := federate.Spoke{
 		Name: s.Name, UID8: identity.UID8(s.UID), Created: s.CreationTimestamp.Time, Draining: s.Spec.State == v1alpha1.SpokeDraining,
-		Lease: m.liveness.Lease, Routers: m.liveness.Routers,
+		Lease: m.liveness.Lease, Removed: m.liveness.Removed, Routers: m.liveness.Routers,
 	}
 	if l := s.Spec.Location; l != nil {
 		out.Region, out.Zone = l.Region, l.Zone

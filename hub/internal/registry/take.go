@@ -132,7 +132,7 @@ func (r *Registry) collect(liveness func(spoke string) Liveness, now time.Time) 
 		r.compare(m)
 		if m.admitted() {
 			l := liveness(m.spoke.Name)
-			r.fleet = r.fleet || l.Lease != m.liveness.Lease || !slices.Equal(l.Routers, m.liveness.Routers)
+			r.fleet = r.fleet || l.Lease != m.liveness.Lease || l.Removed != m.liveness.Removed || !slices.Equal(l.Routers, m.liveness.Routers)
 			m.liveness = l
 		}
 	}

@@ -58,8 +58,9 @@ type scope struct {
 	join     joinState
 	known    liveness.Knowledge
 	// built: counts are those of a build, not of an engine that has just started.
-	built  bool
-	counts counts
+	built   bool
+	counts  counts
+	drained bool
 
 	// after is when to look again; zero: when something changes.
 	after time.Duration
@@ -141,6 +142,7 @@ func (r *reconciler) ensureFinalizer(ctx context.Context, spoke *v1alpha1.Spoke)
 func (r *reconciler) observe(_ context.Context, s *scope) error {
 	s.known, s.built = r.Liveness.Get(s.spoke.Name), isClosed(r.Built)
 	s.counts = countsOf(r.Findings, s.spoke.Name)
+	s.drained = r.Findings.Drained(s.spoke.Name)
 	return nil
 }
 

@@ -27,9 +27,10 @@ type changePump struct {
 
 // seen is what the pump compares.
 type seen struct {
-	known  liveness.Knowledge
-	built  bool
-	counts counts
+	known   liveness.Knowledge
+	built   bool
+	counts  counts
+	drained bool
 }
 
 // Start runs until ctx ends.
@@ -72,7 +73,7 @@ func (p *changePump) round(ctx context.Context, last map[string]seen) (map[strin
 	next := make(map[string]seen, len(spokes.Items))
 	for i := range spokes.Items {
 		spoke := &spokes.Items[i]
-		now := seen{known: p.liveness.Get(spoke.Name), built: isClosed(p.built), counts: countsOf(p.findings, spoke.Name)}
+		now := seen{known: p.liveness.Get(spoke.Name), built: isClosed(p.built), drained: p.findings.Drained(spoke.Name), counts: countsOf(p.findings, spoke.Name)}
 		next[spoke.Name] = now
 		if old, ok := last[spoke.Name]; ok && reflect.DeepEqual(old, now) {
 			continue

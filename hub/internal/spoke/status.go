@@ -11,7 +11,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
-	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 )
 
 // maxMessage bounds a condition's message, in bytes.
@@ -44,12 +43,14 @@ func describe(s *scope) {
 		set(joined(s))
 	}
 	set(available(s))
+	set(connected(s))
 	set(routerReady(s))
 	if s.built {
 		st.Exported = ptr.To(int32(s.counts.exported))
 		set(conflicted(s))
 		set(stale(s))
 		set(limited(s))
+		set(draining(s))
 	}
 }
 
@@ -68,19 +69,6 @@ func joined(s *scope) metav1.Condition {
 		c.Reason = v1alpha1.ReasonAwaitingEnrolment
 		c.Message = fmt.Sprintf("install the spoke chart with the values in Secret %s/join; its token is valid until %s",
 			s.namespace, s.join.expires.UTC().Format(time.RFC3339))
-	}
-	return c
-}
-
-func available(s *scope) metav1.Condition {
-	c := metav1.Condition{Type: v1alpha1.SpokeAvailable, Status: metav1.ConditionUnknown}
-	switch s.known.Availability {
-	case liveness.Available:
-		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonLeaseRenewed, "the spoke renews its Lease"
-	case liveness.Silent:
-		c.Reason, c.Message = v1alpha1.ReasonLeaseExpired, "the spoke has stopped renewing its Lease; its places are used last"
-	default:
-		c.Reason, c.Message = v1alpha1.ReasonNeverSeen, "the spoke has not written a Lease yet"
 	}
 	return c
 }
@@ -176,7 +164,8 @@ func (r *reconciler) tell(before, after *v1alpha1.Spoke) {
 
 func isTrouble(c metav1.Condition) bool {
 	switch c.Reason {
-	case v1alpha1.ReasonNamespaceConflict, v1alpha1.ReasonTokenExpired, v1alpha1.ReasonLeaseExpired, v1alpha1.ReasonAddressRefused,
+	case v1alpha1.ReasonNamespaceConflict, v1alpha1.ReasonTokenExpired, v1alpha1.ReasonLeaseExpired, v1alpha1.ReasonMassExpiry, v1alpha1.ReasonUnreachable,
+		v1alpha1.ReasonUnreachableByQuorum, v1alpha1.ReasonReachesFewPeers, v1alpha1.ReasonAddressRefused,
 		v1alpha1.ReasonPropertiesConflict, v1alpha1.ReasonEntriesRejected, v1alpha1.ReasonIncomplete, v1alpha1.ReasonLargeNamespace, v1alpha1.ReasonPlacesCut,
 		v1alpha1.ReasonLimitExceeded, v1alpha1.ReasonChangeRateExceeded:
 		return true

@@ -58,11 +58,12 @@ type engine struct {
 	changed   chan struct{}
 	withdraw  func(ctx context.Context, name string) error
 	withdrawn []string
+	drained   map[string]bool
 }
 
 func newEngine() *engine {
 	return &engine{counts: map[string]counts{}, entries: map[types.NamespacedName][]v1alpha1.SliceEntryStatus{},
-		gens: map[types.NamespacedName]int64{}, changed: make(chan struct{})}
+		gens: map[types.NamespacedName]int64{}, drained: map[string]bool{}, changed: make(chan struct{})}
 }
 
 func (e *engine) change(do func()) {
@@ -97,6 +98,12 @@ func (e *engine) Overload(name string) registry.Overload {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.counts[name].overload
+}
+
+func (e *engine) Drained(name string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.drained[name]
 }
 
 func (e *engine) Changes() <-chan struct{} {

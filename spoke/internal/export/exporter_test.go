@@ -131,7 +131,7 @@ func (w *world) session(name string) *session {
 		Routers: func() ([]v1alpha1.RouterAddress, bool) {
 			return []v1alpha1.RouterAddress{{Host: "192.0.2.1", Port: 15443}}, true
 		},
-		Unreachable: func() []string { return []string{"us"} },
+		Unreachable: func() ([]string, bool) { return []string{"us"}, true },
 		Changed:     changed, Clock: w.clock, Log: log, Metrics: metrics,
 	}
 	a := w.background(func(ctx context.Context) { _ = s.exporter.Run(ctx) })
@@ -273,7 +273,7 @@ func TestSlicesFollowTheSource(t *testing.T) {
 	w.create(w.agent("b"))
 	w.want("b=NotReady")
 	w.agrees("s1")
-	if r := w.report(); r.Version != "v1" || len(r.Routers) != 1 || len(r.Unreachable) != 1 {
+	if r := w.report(); r.Version != "v1" || len(r.Routers) != 1 || len(r.Unreachable) != 1 || r.Probing != v1alpha1.ProbingActive {
 		t.Errorf("report %+v", r)
 	}
 }

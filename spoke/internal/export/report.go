@@ -29,10 +29,10 @@ type Reporter struct {
 	// Session is new each time.
 	Session, Version string
 	// Digest is Exporter.Digest; Routers and Unreachable what the report is to say. They must be quick. While Digest or
-	// Routers answer false, they do not know yet, and the report keeps what it says.
+	// Routers answer false, they do not know yet, and the report keeps what it says. While Unreachable does, nobody probes.
 	Digest      func() (v1alpha1.SliceDigest, bool)
 	Routers     func() ([]v1alpha1.RouterAddress, bool)
-	Unreachable func() []string
+	Unreachable func() ([]string, bool)
 	// Changed yields when one of these may answer something new.
 	Changed <-chan struct{}
 	// MayWrite says whether this process is the one that writes. Optional.
@@ -107,7 +107,12 @@ func (r *Reporter) report(ctx context.Context) error {
 	create := err != nil
 	spec := obj.Spec
 	spec.Spoke, spec.Version = r.Spoke, r.Version
-	spec.Unreachable = clip(r.Unreachable(), 1024)
+	spec.Probing = v1alpha1.ProbingInactive
+	unreachable, probing := r.Unreachable()
+	if probing {
+		spec.Probing = v1alpha1.ProbingActive
+	}
+	spec.Unreachable = clip(unreachable, 1024)
 	if routers, known := r.Routers(); known {
 		spec.Routers = clip(routers, 16)
 	}

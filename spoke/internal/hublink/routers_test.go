@@ -3,11 +3,7 @@ package hublink_test
 import (
 	"fmt"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
-	"net/netip"
 	"testing"
-	"time"
 
 	"context"
 
@@ -15,7 +11,6 @@ import (
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/clock"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/spoke/internal/hublink"
@@ -128,31 +123,4 @@ func TestRoutersFollowServiceAndNodes(t *testing.T) {
 	if len(changed) < 4 {
 		t.Errorf("told of %d changes", len(changed))
 	}
-}
-
-func TestWitness(t *testing.T) {
-	g := NewWithT(t)
-	answer := `{"unreachable":["us","ap"],"probed":2}`
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/unreachable" {
-			http.NotFound(w, r)
-			return
-		}
-		fmt.Fprintln(w, answer)
-	}))
-	defer s.Close()
-	addr := netip.MustParseAddrPort(s.Listener.Addr().String())
-	changed := make(chan struct{}, 10)
-	// The second pod does not answer: it is no witness.
-	w := &hublink.Witness{Pods: func() []netip.Addr { return []netip.Addr{addr.Addr(), netip.MustParseAddr("127.0.0.9")} }, Port: addr.Port(),
-		Changed: func() { changed <- struct{}{} }, Clock: clock.RealClock{}}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		w.Run(ctx)
-	}()
-	defer func() { cancel(); <-done }()
-	g.Eventually(w.Unreachable).WithTimeout(5 * time.Second).Should(Equal([]string{"ap", "us"}))
-	g.Eventually(changed).Should(Receive())
 }

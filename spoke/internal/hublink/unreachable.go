@@ -20,6 +20,9 @@ const (
 	// relayHealthPort is where a relay answers /unreachable.
 	relayHealthPort = 9091
 	maxAnswer       = 256 << 10
+	// patience is for how many rounds without an answer what was said last still holds: a router that restarts says nothing
+	// until it has made up its mind about each of its peers, and the others' view of a dead spoke should not waver for that.
+	patience = 10
 )
 
 // Witness asks this spoke's routers which other spokes they cannot reach.
@@ -33,13 +36,15 @@ type Witness struct {
 
 	mu          sync.Mutex
 	unreachable []string
+	probing     bool
+	mute        int // rounds without an answer
 }
 
-// Unreachable names the spokes of which none of this spoke's routers reaches a router, sorted.
-func (w *Witness) Unreachable() []string {
+// Unreachable names the spokes of which none of this spoke's routers reaches a router, sorted. False when no router probes.
+func (w *Witness) Unreachable() ([]string, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.unreachable
+	return w.unreachable, w.probing
 }
 
 // Run asks every second until ctx ends.
@@ -54,7 +59,7 @@ func (w *Witness) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		w.set(common(answers))
+		w.set(common(answers), len(answers) > 0)
 		select {
 		case <-ctx.Done():
 			return
@@ -63,10 +68,17 @@ func (w *Witness) Run(ctx context.Context) {
 	}
 }
 
-func (w *Witness) set(now []string) {
+// set takes in a round's outcome.
+func (w *Witness) set(now []string, answered bool) {
 	w.mu.Lock()
-	changed := !slices.Equal(w.unreachable, now)
-	w.unreachable = now
+	if w.mute++; answered {
+		w.mute = 0
+	}
+	changed := false
+	if answered || w.mute >= patience {
+		changed = !slices.Equal(w.unreachable, now) || w.probing != answered
+		w.unreachable, w.probing = now, answered
+	}
 	w.mu.Unlock()
 	if changed {
 		w.Changed()

@@ -3,9 +3,11 @@ package overlay
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -41,10 +43,16 @@ func ReadAssignment(raw delta.Resource) (*Assignment, error) {
 			a.peers = append(a.peers, peerOf(e))
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(a.cla.GetNamedEndpoints())) {
+		e := a.cla.GetNamedEndpoints()[name]
+		spoke, _, _ := strings.Cut(name, "/")
+		a.peers = append(a.peers, Peer{Spoke: spoke, Hostname: e.GetHostname(), Address: addressOf(e)})
+	}
 	return a, nil
 }
 
-// Peers are the places, own ones among them.
+// Peers are the places, own ones among them, and those that the hub has removed: they are probed, so that it can be told when
+// they are back.
 func (a *Assignment) Peers() []Peer { return a.peers }
 
 // Holds says whether a spoke is one of the places.
@@ -55,12 +63,15 @@ func (a *Assignment) Holds(spoke string) bool {
 // For is the assignment as the router of the spoke self is given it: its own place is the internal listener, before all
 // others and never draining, and an unreachable router is used last, or not at all while another is left.
 func (a *Assignment) For(self string, unreachable map[Peer]bool) (delta.Resource, error) {
-	touched := slices.ContainsFunc(a.peers, func(p Peer) bool { return p.Spoke == self || unreachable[p] })
+	named := len(a.cla.GetNamedEndpoints()) > 0
+	touched := named || slices.ContainsFunc(a.peers, func(p Peer) bool { return p.Spoke == self || unreachable[p] })
 	if !touched {
 		return a.raw, nil
 	}
 	out := proto.CloneOf(a.cla)
-	own := removeOwn(out, self)
+	out.NamedEndpoints = nil
+	removeOwn(out, self)
+	own := a.Holds(self) // the hub removes no home place
 	mark(out, own, unreachable)
 	groups := out.GetEndpoints()
 	slices.SortStableFunc(groups, func(x, y *endpointv3.LocalityLbEndpoints) int { return cmp.Compare(x.GetPriority(), y.GetPriority()) })
@@ -80,17 +91,11 @@ func (a *Assignment) For(self string, unreachable map[Peer]bool) (delta.Resource
 }
 
 // removeOwn drops the endpoints of self, and the groups that have none left.
-func removeOwn(cla *endpointv3.ClusterLoadAssignment, self string) bool {
-	found := false
+func removeOwn(cla *endpointv3.ClusterLoadAssignment, self string) {
 	for _, g := range cla.GetEndpoints() {
-		g.LbEndpoints = slices.DeleteFunc(g.LbEndpoints, func(e *endpointv3.LbEndpoint) bool {
-			own := peerOf(e).Spoke == self
-			found = found || own
-			return own
-		})
+		g.LbEndpoints = slices.DeleteFunc(g.LbEndpoints, func(e *endpointv3.LbEndpoint) bool { return peerOf(e).Spoke == self })
 	}
 	cla.Endpoints = slices.DeleteFunc(cla.Endpoints, func(g *endpointv3.LocalityLbEndpoints) bool { return len(g.GetLbEndpoints()) == 0 })
-	return found
 }
 
 // mark writes what the probe knows. Where nothing else is left an unreachable place stays usable: the probe may be wrong.
@@ -136,10 +141,14 @@ func text(key, value string) *structpb.Struct {
 }
 
 func peerOf(e *endpointv3.LbEndpoint) Peer {
-	sa := e.GetEndpoint().GetAddress().GetSocketAddress()
 	return Peer{
 		Spoke:    e.GetMetadata().GetFilterMetadata()["isthmus"].GetFields()["spoke"].GetStringValue(),
 		Hostname: e.GetEndpoint().GetHostname(),
-		Address:  net.JoinHostPort(sa.GetAddress(), strconv.Itoa(int(sa.GetPortValue()))),
+		Address:  addressOf(e.GetEndpoint()),
 	}
+}
+
+func addressOf(e *endpointv3.Endpoint) string {
+	sa := e.GetAddress().GetSocketAddress()
+	return net.JoinHostPort(sa.GetAddress(), strconv.Itoa(int(sa.GetPortValue())))
 }

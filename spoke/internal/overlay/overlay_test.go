@@ -110,6 +110,46 @@ func TestAssignment(t *testing.T) {
 	}
 }
 
+// TestRemovedPlaces: what the hub names beside the endpoints is probed, and Envoy is not told; home is never removed.
+func TestRemovedPlaces(t *testing.T) {
+	for name, tc := range map[string]struct {
+		self string
+		want []place
+	}{
+		"another place": {"ap", []place{{"(internal)", 0, 0}}},
+		"home":          {"us", []place{{"(internal)", 0, 0}, {"ap", 1, 0}}},
+		"neither":       {"eu", []place{{"ap", 0, 0}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := hubAssignment(t, "set/x", place{"ap", 0, 0}, place{"us", 1, 0})
+			gone := a.cla.Endpoints[1].LbEndpoints[0].GetEndpoint()
+			a.cla.Endpoints = a.cla.Endpoints[:1]
+			a.cla.NamedEndpoints = map[string]*endpointv3.Endpoint{"us/us.example:15443": gone}
+			raw, err := delta.NewResource("set/x", a.cla)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a, err = ReadAssignment(raw); err != nil {
+				t.Fatal(err)
+			}
+			if p := (Peer{"us", "us-00000000.fleet.isthmus", "us.example:15443"}); !slices.Contains(a.Peers(), p) {
+				t.Errorf("peers %v, want %v among them", a.Peers(), p)
+			}
+			got, err := a.For(tc.self, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tc.want, places(t, got), cmp.AllowUnexported(place{})); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+			var out endpointv3.ClusterLoadAssignment
+			if err := got.Body.UnmarshalTo(&out); err != nil || len(out.GetNamedEndpoints()) > 0 {
+				t.Errorf("Envoy is told of %v %v", out.GetNamedEndpoints(), err)
+			}
+		})
+	}
+}
+
 // hubScope is a table as the hub writes it: path to cluster, "" for a direct answer.
 func hubScope(t *testing.T, ns string, routes ...[2]string) *Scope {
 	t.Helper()

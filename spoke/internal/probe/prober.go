@@ -45,6 +45,7 @@ type Prober struct {
 
 	mu    sync.Mutex
 	peers map[Peer]*target
+	sure  bool // all peers were judged at one moment
 	wg    sync.WaitGroup
 	ctx   context.Context // of Run; peers are probed only while it lives
 }
@@ -53,6 +54,7 @@ type target struct {
 	stop   context.CancelFunc
 	misses int
 	down   bool
+	judged bool // it has answered, or missed often enough
 }
 
 // New makes a Prober; Run starts it.
@@ -150,6 +152,23 @@ func (p *Prober) UnreachableSpokes() []string {
 	return slices.Sorted(maps.Keys(down))
 }
 
+// Sure says whether this router has made up its mind: since its start it has once known of every peer whether it is
+// reachable. Before, that nobody is unreachable means nothing.
+func (p *Prober) Sure() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sure || len(p.peers) == 0 {
+		return p.sure
+	}
+	for _, t := range p.peers {
+		if !t.judged {
+			return false
+		}
+	}
+	p.sure = true
+	return true
+}
+
 // Peers is how many addresses are probed.
 func (p *Prober) Peers() int {
 	p.mu.Lock()
@@ -210,6 +229,7 @@ func (p *Prober) judge(peer Peer, t *target, err error) {
 		t.misses++
 		t.down = t.misses >= p.opts.Misses
 	}
+	t.judged = t.judged || err == nil || t.down
 	now := t.down
 	p.mu.Unlock()
 	if now == was {

@@ -169,8 +169,14 @@ func TestImpostorAndSilence(t *testing.T) {
 	defer func() { _ = silent.Close() }()
 	h := start(t, m)
 	h.SetPeers([]Peer{{"ap", "ap-ffffffff.fleet.isthmus", p.addr}, {"us", "us-0a1b2c3d.fleet.isthmus", p.addr}, {"us", "us-0a1b2c3d.fleet.isthmus", silent.Addr().String()}})
+	if h.Sure() {
+		t.Error("sure before the first probe")
+	}
 	receive(t, h.changed, "change")
 	receive(t, h.changed, "change")
+	for !h.Sure() { // us answers
+		receive(t, h.seen, "probe")
+	}
 	if d := cmp.Diff([]string{"ap"}, h.UnreachableSpokes()); d != "" {
 		t.Errorf("us still has an address that answers (-want +got):\n%s", d)
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // unreachableAnswer is what /unreachable says: the spokes of which this router reaches no router, and how many addresses
-// it probes (0: it knows nothing of anybody).
+// it probes (0: it knows nothing of anybody, or not yet of everybody).
 type unreachableAnswer struct {
 	Unreachable []string `json:"unreachable"`
 	Probed      int      `json:"probed"`
@@ -25,7 +25,10 @@ func (r *Relay) Handler() http.Handler {
 		w.WriteHeader(http.StatusOK)
 	})
 	mux.HandleFunc("GET /unreachable", func(w http.ResponseWriter, _ *http.Request) {
-		a := unreachableAnswer{Unreachable: r.Unreachable(), Probed: r.prober.Peers()}
+		a := unreachableAnswer{Unreachable: r.Unreachable()}
+		if r.prober.Sure() {
+			a.Probed = r.prober.Peers()
+		}
 		if a.Unreachable == nil {
 			a.Unreachable = []string{}
 		}
