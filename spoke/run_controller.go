@@ -14,11 +14,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/clock"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/spoke/internal/apply"
 	"github.com/isthmus-dev/isthmus/spoke/internal/export"
 	"github.com/isthmus-dev/isthmus/spoke/internal/hublink"
 	"github.com/isthmus-dev/isthmus/spoke/internal/source"
@@ -38,10 +40,13 @@ type ControllerOptions struct {
 	HealthAddress  string
 	RouterService  string
 	RouterAddress  string // host:port; empty: the Service's
-	Kubeconfig     string // empty: in cluster
-	Version        string
-	Pod            string // this process, among the replicas; empty: made up
-	Log            *slog.Logger
+	// GatewayNamespace takes the Gateways and routes that the hub programs; empty: none are applied.
+	GatewayNamespace string
+	GatewayClass     string // of those Gateways where the Spoke names none; empty: the only accepted one
+	Kubeconfig       string // empty: in cluster
+	Version          string
+	Pod              string // this process, among the replicas; empty: made up
+	Log              *slog.Logger
 }
 
 // Validate says what is wrong with the options, all of it.
@@ -63,6 +68,14 @@ func (o ControllerOptions) Validate() error {
 		_, err := hublink.ParseAddress(o.RouterAddress)
 		errs = append(errs, prefix("--router-address", err))
 	}
+	if o.GatewayNamespace != "" {
+		for _, e := range validation.IsDNS1123Label(o.GatewayNamespace) {
+			errs = append(errs, fmt.Errorf("--gateway-namespace %q: %s", o.GatewayNamespace, e))
+		}
+		if o.GatewayNamespace == o.Namespace {
+			errs = append(errs, fmt.Errorf("--gateway-namespace %q: must not be the spoke's own namespace", o.GatewayNamespace))
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -83,6 +96,8 @@ type controller struct {
 	witness *hublink.Witness
 	exports *export.Metrics
 	links   *hublink.Metrics
+	applier *apply.Applier // nil where nothing is applied
+	applies *apply.Metrics
 	leading prometheus.Gauge
 	clients source.Options
 	changed chan struct{} // the report may have something new to say
@@ -130,11 +145,12 @@ func newController(o ControllerOptions, registry prometheus.Registerer) (*contro
 	sources := c.clients
 	sources.Kinds, sources.Log, sources.Registerer = slices.Concat(kaos.Kinds(), service.Kinds()), o.Log, registry
 	c.leading = prometheus.NewGauge(prometheus.GaugeOpts{Name: "isthmus_controller_leading", Help: "1 while this replica is the one that works."})
-	var errs [4]error
+	var errs [5]error
 	c.set, errs[0] = source.New(sources)
 	c.exports, errs[1] = export.NewMetrics(registry)
 	c.links, errs[2] = hublink.NewMetrics(registry)
-	errs[3] = registry.Register(c.leading)
+	c.applies, errs[3] = apply.NewMetrics(registry)
+	errs[4] = registry.Register(c.leading)
 	return c, errors.Join(errs[:]...)
 }
 
@@ -154,6 +170,15 @@ func (c *controller) newMember() {
 	if o.RouterAddress != "" {
 		a, _ := hublink.ParseAddress(o.RouterAddress) // Validate has read it
 		c.routers.Override = []v1alpha1.RouterAddress{a}
+	}
+	c.applier = nil
+	if o.GatewayNamespace != "" {
+		c.applies.Reset()
+		c.applier = apply.New(apply.Options{
+			Kubernetes: c.clients.Kubernetes, Dynamic: c.clients.Dynamic, Namespace: o.GatewayNamespace, ClassName: o.GatewayClass,
+			RouterNamespace: o.Namespace, RouterService: o.RouterService, GatewayPort: v1alpha1.ProgramBackendPort,
+			MayWrite: c.leader.Certain, Clock: clock.RealClock{}, Log: c.log, Metrics: c.applies,
+		})
 	}
 	c.witness = &hublink.Witness{Pods: c.routerPods, Changed: c.poke, Clock: clock.RealClock{}}
 }
@@ -190,6 +215,9 @@ func (c *controller) lead(ctx context.Context) {
 	g.Go(func() error { c.routers.Run(ctx); return nil })
 	g.Go(func() error { c.witness.Run(ctx); return nil })
 	g.Go(func() error { c.sessions(ctx); return nil })
+	if c.applier != nil {
+		g.Go(func() error { c.applier.Run(ctx); return nil })
+	}
 	_ = g.Wait() // none of them fails
 }
 
@@ -245,6 +273,9 @@ func (c *controller) session(ctx context.Context, hub *hublink.Hub) {
 	g.Go(func() error { return exporter.Run(ctx) })
 	g.Go(func() error { reporter.Run(ctx); return nil })
 	g.Go(func() error { lease.Run(ctx); return nil })
+	if c.applier != nil {
+		g.Go(func() error { c.applier.Follow(ctx, hub.Client, hub.Kubernetes, hub.Namespace); return nil })
+	}
 	c.health.session(exporter)
 	c.awaitMisfit(ctx, hub)
 	cancel()

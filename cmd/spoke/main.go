@@ -47,6 +47,8 @@ func controller(log *slog.Logger) *cobra.Command {
 	f.StringVar(&o.HealthAddress, "health-address", ":8081", "where /healthz and /readyz are served")
 	f.StringVar(&o.RouterService, "router-service", "isthmus-router", "Service whose addresses other clusters are told")
 	f.StringVar(&o.RouterAddress, "router-address", "", "host:port at which other clusters reach the routers (default: the Service's)")
+	f.StringVar(&o.GatewayNamespace, "gateway-namespace", "", "namespace for the Gateways and routes that the hub programs (default: none are applied)")
+	f.StringVar(&o.GatewayClass, "gateway-class", "", "GatewayClass of those Gateways where the Spoke names none (default: the only accepted one)")
 	return c
 }
 

@@ -74,7 +74,7 @@ func install(t *testing.T, admin client.Client) {
 	t.Helper()
 	restricted := map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}
 	for _, ns := range []*corev1.Namespace{
-		namespaceObject(systemNamespace, restricted), namespaceObject("victim", nil), namespaceObject("isthmus-spoke-there", nil),
+		namespaceObject(systemNamespace, restricted), namespaceObject("victim", nil), namespaceObject("isthmus-spoke-there", nil), namespaceObject("edge-gateways", nil),
 	} {
 		if err := admin.Create(t.Context(), ns); err != nil {
 			t.Fatal(err)

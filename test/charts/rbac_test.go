@@ -22,6 +22,9 @@ func fromUnstructured(in map[string]any, out any) error {
 	return runtime.DefaultUnstructuredConverter.FromUnstructured(in, out)
 }
 
+// gatewayNamespace takes what the hub programs.
+const gatewayNamespace = "isthmus-gateways"
+
 // review is a question to the API server's authorizer. resource is "group/resource[/subresource]", in "" for all
 // namespaces or the cluster.
 type review struct {
@@ -95,11 +98,27 @@ func testReviews(t *testing.T, cfg *rest.Config) {
 			{"create", "/secrets", "victim", "", false},
 			{"get create update patch", "coordination.k8s.io/leases", systemNamespace, "", true},
 			{"get create update patch", "coordination.k8s.io/leases", "victim", "", false},
+			{read + " create patch delete", "gateway.networking.k8s.io/gateways", gatewayNamespace, "", true},
+			{read + " create patch delete", "gateway.networking.k8s.io/httproutes", gatewayNamespace, "", true},
+			{read + " create patch delete", "gateway.networking.k8s.io/grpcroutes", gatewayNamespace, "", true},
+			{read + " create patch delete", "/secrets", gatewayNamespace, "", true},
+			{read + " create patch", "discovery.k8s.io/endpointslices", gatewayNamespace, "", true},
+			{"get create patch", "/configmaps", gatewayNamespace, "isthmus-programs", true},
+			{"get patch", "/configmaps", gatewayNamespace, "other", false},
+			{"create patch delete", "/services", gatewayNamespace, "", false},
+			{read + " create patch delete", "gateway.networking.k8s.io/gateways", "victim", "", false},
+			{"create patch delete", "gateway.networking.k8s.io/httproutes", "victim", "", false},
+			{"create patch delete", "discovery.k8s.io/endpointslices", "victim", "", false},
+			{"update patch", "gateway.networking.k8s.io/gateways/status", gatewayNamespace, "", false},
+			{read, "gateway.networking.k8s.io/gatewayclasses", everywhere, "", true},
+			{"create update patch delete", "gateway.networking.k8s.io/gatewayclasses", everywhere, "", false},
 		}...),
 		"isthmus-router": append(slices.Clone(sources), []review{
 			{"create update patch delete", "/secrets", systemNamespace, "isthmus-identity", false},
 			{"get create update", "coordination.k8s.io/leases", systemNamespace, "", false},
 			{"create", "/events", systemNamespace, "", false},
+			{read, "/secrets", gatewayNamespace, "", false},
+			{read + " create patch", "gateway.networking.k8s.io/gateways", gatewayNamespace, "", false},
 		}...),
 	} {
 		t.Run(account, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/go-logr/logr"
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
@@ -94,4 +95,15 @@ func Scheme() *k8sruntime.Scheme {
 		panic(err) // two kinds under one name: a bug that no caller can handle
 	}
 	return s
+}
+
+// GatewayAPI is the directory of the Gateway API's CRDs (standard channel), in the version of the module that Isthmus uses.
+func GatewayAPI() (string, error) {
+	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
+	cmd.Dir = Root()
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module sigs.k8s.io/gateway-api: %w", err)
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "config", "crd", "standard"), nil
 }

@@ -63,7 +63,7 @@ func (h *Hub) Close() { utilnet.CloseIdleConnectionsFor(h.http.Transport) }
 // mapper spares the hub a discovery by every spoke.
 func mapper() meta.RESTMapper {
 	m := meta.NewDefaultRESTMapper(nil)
-	for _, kind := range []string{"AgentSlice", "SpokeReport"} {
+	for _, kind := range []string{"AgentSlice", "SpokeReport", "GatewayProgram", "GatewayProgramSet"} {
 		m.Add(v1alpha1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
 	}
 	return m

@@ -1,0 +1,99 @@
+package apply_test
+
+import (
+	"testing"
+
+	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/test/kubetest"
+)
+
+// TestDefinitionsComeLater starts in a cluster without the Gateway API, which then gets it, and classes one by one.
+func TestDefinitionsComeLater(t *testing.T) {
+	cfg, stop, err := kubetest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := newWorldIn(t, "missing", cfg)
+	w.opts.ClassName = ""
+	w.program(w.onHub, "gw", "e1", nil, gateway("gw", "*.example.com"))
+	w.program(w.onHub, "shop", "e1", nil, route("shop", "gw", "/shop/agent/cart"))
+	w.count(w.onHub, "e1")
+	w.start(w.onHub)
+	w.g.Expect(w.says("gw", v1alpha1.ReasonGatewayAPIMissing)).To(ContainSubstring("gateways.gateway.networking.k8s.io"))
+	w.g.Expect(w.says("shop", v1alpha1.ReasonGatewayAPIMissing)).To(ContainSubstring("httproutes.gateway.networking.k8s.io"))
+	w.setCondition(w.onHub, v1alpha1.ProgramSetReady, v1alpha1.ReasonGatewayAPIMissing)
+
+	crds, err := kubetest.GatewayAPI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := envtest.InstallCRDs(cfg, envtest.CRDInstallOptions{Paths: []string{crds}}); err != nil {
+		t.Fatal(err)
+	}
+	w.says("shop", v1alpha1.ReasonApplied)
+	w.says("gw", v1alpha1.ReasonNoGatewayClass)
+
+	accept := func(name, controller string) {
+		t.Helper()
+		c := &gatewayv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: gatewayv1.GatewayClassSpec{ControllerName: gatewayv1.GatewayController(controller)}}
+		w.create(w.cluster, c)
+		meta.SetStatusCondition(&c.Status.Conditions, metav1.Condition{Type: "Accepted", Status: "True", Reason: "Accepted"})
+		if err := w.cluster.Status().Update(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	accept("isthmus", "isthmus.dev/gateway-controller") // the hub may live here: its class serves nothing
+	w.says("gw", v1alpha1.ReasonNoGatewayClass)
+	accept("one", "example.com/one")
+	w.says("gw", v1alpha1.ReasonApplied)
+	w.g.Expect(w.setCondition(w.onHub, v1alpha1.ProgramSetReady, v1alpha1.ReasonReady)).To(ContainSubstring(`"one"`))
+
+	accept("two", "example.com/two")
+	w.g.Expect(w.setCondition(w.onHub, v1alpha1.ProgramSetReady, v1alpha1.ReasonSeveralGatewayClasses)).To(ContainSubstring("one, two"))
+	w.program(w.onHub, "gw", "e1", nil, gateway("gw", "*.example.org"))
+	w.says("gw", v1alpha1.ReasonApplied) // a Gateway that is there keeps its class
+	w.program(w.onHub, "new", "e1", nil, gateway("new", "*.example.net"))
+	w.g.Expect(w.says("new", v1alpha1.ReasonSeveralGatewayClasses)).To(ContainSubstring("one, two"))
+
+	t.Run("the Spoke names one", func(t *testing.T) {
+		set := &v1alpha1.GatewayProgramSet{ObjectMeta: metav1.ObjectMeta{Namespace: w.onHub, Name: v1alpha1.ProgramSetName}}
+		w.eventually(func(g Gomega) {
+			g.Expect(w.hub.Get(t.Context(), client.ObjectKeyFromObject(set), set)).To(Succeed())
+			set.Spec.ClassName = "two"
+			g.Expect(w.hub.Update(t.Context(), set)).To(Succeed())
+		})
+		for _, name := range []string{"gw", "new"} {
+			w.says(name, v1alpha1.ReasonApplied)
+			w.eventually(func(g Gomega) {
+				gw := &gatewayv1.Gateway{}
+				w.get(g, gw, name)
+				g.Expect(gw.Spec.GatewayClassName).To(Equal(gatewayv1.ObjectName("two")))
+			})
+		}
+	})
+	t.Run("the definitions go and come again", func(t *testing.T) {
+		options := envtest.CRDInstallOptions{Paths: []string{crds}}
+		if err := envtest.UninstallCRDs(cfg, options); err != nil {
+			t.Fatal(err)
+		}
+		w.says("gw", v1alpha1.ReasonGatewayAPIMissing)
+		if _, err := envtest.InstallCRDs(cfg, options); err != nil {
+			t.Fatal(err)
+		}
+		accept("two", "example.com/two")
+		w.says("gw", v1alpha1.ReasonApplied)
+		w.eventually(func(g Gomega) { w.get(g, &gatewayv1.Gateway{}, "gw"); w.get(g, &gatewayv1.HTTPRoute{}, "shop") })
+	})
+}
