@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -33,6 +34,8 @@ type Options struct {
 	StartGrace       time.Duration // how long a started hub waits for spokes to be known completely before it serves
 	Limits           registry.Limits
 	Kubeconfig       string // empty: in cluster
+
+	CertificateNamespaces []string // in which certificates of Gateways may be read
 
 	skipNameValidation bool // lets tests run several hubs in one process
 }
@@ -76,6 +79,11 @@ func (o Options) Validate() error {
 	} {
 		if n < 1 {
 			bad(flag, "%d must be positive", n)
+		}
+	}
+	for _, ns := range o.CertificateNamespaces {
+		if wrong := validation.IsDNS1123Label(ns); len(wrong) > 0 {
+			bad("gateway-certificate-namespaces", "%q is not a namespace's name: %s", ns, wrong[0])
 		}
 	}
 	return errors.Join(errs...)

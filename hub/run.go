@@ -23,10 +23,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/debug"
 	"github.com/isthmus-dev/isthmus/hub/internal/engine"
+	"github.com/isthmus-dev/isthmus/hub/internal/gateway"
 	hubidentity "github.com/isthmus-dev/isthmus/hub/internal/identity"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 	"github.com/isthmus-dev/isthmus/hub/internal/registry"
@@ -62,7 +65,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 
 func newManager(o Options, cfg *rest.Config, log *slog.Logger) (manager.Manager, error) {
 	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme), gatewayv1.Install(scheme), gatewayv1beta1.Install(scheme)); err != nil {
 		return nil, err
 	}
 	grace := 5 * time.Second
@@ -129,7 +132,15 @@ func (h *hub) build(ctx context.Context) error {
 	if err := h.buildEngine(ctx, epoch); err != nil {
 		return err
 	}
-	for _, r := range []manager.Runnable{h.ids, h.liveness, h.engine} {
+	gateways, err := gateway.New(gateway.Options{
+		Config: h.cfg, Cache: h.mgr.GetCache(), Client: h.mgr.GetClient(), Direct: h.mgr.GetAPIReader(), Epoch: epoch,
+		Fleet: h.engine, Ready: h.engine.Serving(), Recorder: h.mgr.GetEventRecorder("isthmus-hub"), Registerer: h.reg,
+		Log: h.log.With("room", "gateway"), CertificateNamespaces: h.o.CertificateNamespaces,
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range []manager.Runnable{h.ids, h.liveness, h.engine, gateways} {
 		if err := h.mgr.Add(r); err != nil {
 			return err
 		}

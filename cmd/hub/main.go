@@ -48,6 +48,7 @@ func command() *cobra.Command {
 	f.IntVar(&o.Limits.Slices, "spoke-max-slices", limits.Slices, "how many AgentSlices of one spoke count")
 	f.IntVar(&o.Limits.Bytes, "spoke-max-bytes", limits.Bytes, "how many bytes of names, protocols and labels of one spoke count")
 	f.IntVar(&o.Limits.ChangeRate, "spoke-change-rate", limits.ChangeRate, "AgentSlices of one spoke that are taken in per second, after a burst of twice as many")
+	f.StringSliceVar(&o.CertificateNamespaces, "gateway-certificate-namespaces", nil, "namespaces in which the hub may read certificates of Gateways, Secrets of type kubernetes.io/tls")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "kubeconfig of the hub's cluster (default: in cluster)")
 	return c
 }

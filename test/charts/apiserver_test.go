@@ -75,6 +75,7 @@ func install(t *testing.T, admin client.Client) {
 	restricted := map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}
 	for _, ns := range []*corev1.Namespace{
 		namespaceObject(systemNamespace, restricted), namespaceObject("victim", nil), namespaceObject("isthmus-spoke-there", nil), namespaceObject("edge-gateways", nil),
+		namespaceObject("certificates", nil), namespaceObject("shop", nil),
 	} {
 		if err := admin.Create(t.Context(), ns); err != nil {
 			t.Fatal(err)
@@ -91,6 +92,13 @@ func install(t *testing.T, admin client.Client) {
 	}
 	for _, name := range []string{"hub-everything", "spoke-everything", "spoke-nodeport"} {
 		checkDryRun(t, strict, name)
+	}
+	for _, u := range objects(t, mustRender(t, "hub", readValues(t, "hub-everything"))) {
+		if u.GetName() == "isthmus-hub-certificates" && u.GetNamespace() == "certificates" {
+			if err := strict.Create(t.Context(), u); err != nil {
+				t.Fatalf("create %s %s: %v", u.GetKind(), u.GetName(), err)
+			}
+		}
 	}
 }
 

@@ -13,7 +13,9 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -74,6 +76,13 @@ func testReviews(t *testing.T, cfg *rest.Config) {
 			{read + " update delete", "/secrets", "isthmus-spoke-eu", "gateway-tls-3", true},
 			{read + " create update patch delete", "isthmus.dev/gatewayprograms", everywhere, "", true},
 			{read + " create update patch delete", "isthmus.dev/gatewayprogramsets", everywhere, "", true},
+			{read, "gateway.networking.k8s.io/gateways", everywhere, "", true},
+			{read, "gateway.networking.k8s.io/referencegrants", everywhere, "", true},
+			{"update patch", "gateway.networking.k8s.io/httproutes/status", everywhere, "", true},
+			{"create update patch delete", "gateway.networking.k8s.io/httproutes", everywhere, "", false},
+			{read, "/secrets", "certificates", "any", true}, // where gateway.certificateNamespaces allows it
+			{"update patch delete", "/secrets", "certificates", "any", false},
+			{read, "/secrets", "shop", "any", false},
 			{"get", "/secrets", "victim", "join", true}, // RBAC knows no pattern of namespaces; writes: testHubAdmission
 			{read + " update", "/secrets", systemNamespace, "isthmus-ca", true},
 			{"delete", "/secrets", systemNamespace, "isthmus-ca", false},
@@ -220,6 +229,11 @@ func testHubAdmission(t *testing.T, cfg *rest.Config) {
 	})
 	forbidden(t, "service account", c.Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "victim", Name: "spoke"}}))
 	forbidden(t, "secret", c.Create(ctx, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "victim", Name: "join"}}))
+	stray := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"epoch": "e", "programs": map[string]any{"count": int64(0), "hash": "0000000000000000"}}}}
+	stray.SetGroupVersionKind(schema.GroupVersionKind{Group: "isthmus.dev", Version: "v1alpha1", Kind: "GatewayProgramSet"})
+	stray.SetNamespace("victim")
+	stray.SetName("programs")
+	forbidden(t, "programs in a namespace that is no spoke's", c.Create(ctx, stray, client.DryRunAll))
 	forbidden(t, "namespace of any name", c.Create(ctx, namespaceObject("other", nil)))
 	forbidden(t, "deletion of a foreign namespace", c.Delete(ctx, namespaceObject("victim", nil)))
 

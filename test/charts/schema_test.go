@@ -29,6 +29,8 @@ func TestBadValues(t *testing.T) {
 		{"hub", "service.type=External", "/service/type"},
 		{"hub", "service.port=70000", "/service/port"},
 		{"hub", "networkPolicy.debugFrom[0].cidr=1.2.3.4/32", "/networkPolicy/debugFrom/0"},
+		{"hub", "gateway.certificateNamespaces[0]=Certs", "/gateway/certificateNamespaces/0"},
+		{"hub", "gateway.className=x", "/gateway"},
 		{"hub", "flowControl.leaseShares=0", "/flowControl/leaseShares"},
 		{"hub", "resources.limit.memory=1Gi", "/resources"},
 		{"hub", "resources.limits.memory=lots", "/resources/limits/memory"},

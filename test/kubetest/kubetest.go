@@ -19,6 +19,8 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 )
@@ -36,6 +38,17 @@ func KAOS(elem ...string) string {
 
 // HubCRDs is the directory of Isthmus's own CRDs.
 func HubCRDs() string { return filepath.Join(Root(), "charts", "hub", "crds") }
+
+// GatewayCRDs is the directory of the Gateway API's CRDs, standard channel, of the version in go.mod.
+func GatewayCRDs() string {
+	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
+	list.Dir = Root()
+	out, err := list.Output()
+	if err != nil {
+		panic(fmt.Errorf("where is the module of the Gateway API: %w", err)) // the module that this very package imports
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "config", "crd", "standard")
+}
 
 // Start returns the configuration of a fresh API server that has the given CRDs (files or directories), and the function
 // that stops it.
@@ -88,10 +101,10 @@ func Run(m interface{ Run() int }, config **rest.Config, crds ...string) int {
 	return code
 }
 
-// Scheme knows the kinds of Kubernetes and of Isthmus.
+// Scheme knows the kinds of Kubernetes, of the Gateway API and of Isthmus.
 func Scheme() *k8sruntime.Scheme {
 	s := k8sruntime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(s), v1alpha1.AddToScheme(s)); err != nil {
+	if err := errors.Join(clientgoscheme.AddToScheme(s), v1alpha1.AddToScheme(s), gatewayv1.Install(s), gatewayv1beta1.Install(s)); err != nil {
 		panic(err) // two kinds under one name: a bug that no caller can handle
 	}
 	return s

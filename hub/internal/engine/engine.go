@@ -56,6 +56,7 @@ type Engine struct {
 	mu      sync.RWMutex
 	b       *builder
 	taken   registry.Changes // the last, for what is told of it
+	sure    map[string]bool  // spokes that were known completely once; what they declare is kept until it is withdrawn
 	views   map[federate.View]*delta.Table
 	members map[string]*membership
 	drains  map[string]*drain
@@ -88,6 +89,7 @@ func New(o Options) (*Engine, error) {
 		o: o, metrics: newMetrics(o.Registerer), b: newBuilder(c, o.SetLimit),
 		authz: delta.NewTable(delta.ExtensionType), clusters: delta.NewTable(delta.ClusterType), tables: delta.NewTable(delta.ScopeType),
 		open: make(chan struct{}), views: map[federate.View]*delta.Table{}, members: map[string]*membership{}, drains: map[string]*drain{}, changed: make(chan struct{}),
+		sure: map[string]bool{},
 	}
 	e.server = delta.NewServer(delta.Options{View: e.view, Identifier: o.Epoch, Observe: delta.Observers(delta.Metrics(o.Registerer, "isthmus_hub"), e.observer())})
 	if err := delta.TableMetrics(o.Registerer, "isthmus_hub", e.served); err != nil {
@@ -183,6 +185,7 @@ func (e *Engine) apply(c registry.Changes) int {
 	assigned := e.b.assigned
 	p := e.b.apply(c)
 	e.taken = c
+	e.remember(c)
 	e.publish(p)
 	e.endStreams()
 	e.noteDrains()

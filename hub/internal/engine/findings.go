@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -108,4 +110,31 @@ func (e *Engine) Withdraw(ctx context.Context, name string, uid types.UID) error
 		return fmt.Errorf("spoke %s is withdrawn, but not every router has acknowledged it: %w", name, err)
 	}
 	return nil
+}
+
+// Declared says whether some spoke exports a resource. It is true too while a spoke that has joined was never known
+// completely by this hub: what looks like nobody's may be that spoke's.
+func (e *Engine) Declared(namespace string, kind v1alpha1.ResourceType, name string) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for spoke, f := range e.taken.Facts {
+		if (f.Joined || f.Reported) && !e.sure[spoke] {
+			return true
+		}
+	}
+	s := e.b.shards[namespace]
+	return s != nil && slices.ContainsFunc(s.resources, func(r federate.Resource) bool {
+		return r.Type == kind && r.Name == name
+	})
+}
+
+// remember notes which spokes are known completely. One that begins a new session stays so: what it declared is held until it
+// is seen complete again.
+func (e *Engine) remember(c registry.Changes) {
+	maps.DeleteFunc(e.sure, func(spoke string, _ bool) bool { _, ok := c.Facts[spoke]; return !ok })
+	for spoke, f := range c.Facts {
+		if f.Complete {
+			e.sure[spoke] = true
+		}
+	}
 }
