@@ -33,7 +33,8 @@ type RelayOptions struct {
 	DataDir        string
 	MetricsAddress string
 	HealthAddress  string
-	EnvoyAdmin     string // host:port; empty: a stop is not announced
+	EnvoyAdmin     string        // host:port; empty: a stop is not announced
+	Drain          time.Duration // how long a relay that is to stop goes on serving, after it has announced the stop
 	EdgePort       int
 	GatewayPort    int
 	EastwestPort   int
@@ -43,7 +44,8 @@ type RelayOptions struct {
 	Log            *slog.Logger
 }
 
-// RunRelay serves the router's Envoy until the context ends.
+// RunRelay serves the router's Envoy until the context ends: then it announces the stop to the other routers, goes on for the
+// drain, so that what still arrives finds the pods as they are, and ends.
 func RunRelay(ctx context.Context, o RelayOptions) error {
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -74,23 +76,25 @@ func RunRelay(ctx context.Context, o RelayOptions) error {
 		return err
 	}
 	local := newLocalResources(set, r.SetLocal, o.Log)
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return set.Run(ctx) })
-	g.Go(func() error { return local.run(ctx) })
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, serving := errgroup.WithContext(serving)
 	g.Go(func() error {
-		return credentials.Follow(ctx, resources.Kubernetes, o.Namespace, src, credentials.Observer{
+		defer stop()
+		drain{envoy: envoyAdmin(o.EnvoyAdmin), log: o.Log, lasts: o.Drain}.run(ctx, serving)
+		return nil
+	})
+	g.Go(func() error { return set.Run(serving) })
+	g.Go(func() error { return local.run(serving) })
+	g.Go(func() error {
+		return credentials.Follow(serving, resources.Kubernetes, o.Namespace, src, credentials.Observer{
 			Failed: func(err error) { o.Log.Error("credentials cannot be read; the last ones stay", "error", err) },
 		})
 	})
-	g.Go(func() error { return r.Run(ctx) })
-	g.Go(func() error { return serveHTTP(ctx, o.HealthAddress, r.Handler()) })
+	g.Go(func() error { return r.Run(serving) })
+	g.Go(func() error { return serveHTTP(serving, o.HealthAddress, r.Handler()) })
 	g.Go(func() error {
-		return serveHTTP(ctx, o.MetricsAddress, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		announceStop(o) //nolint:contextcheck // runs when the context has ended
-		return nil
+		return serveHTTP(serving, o.MetricsAddress, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	})
 	return g.Wait()
 }
@@ -104,25 +108,6 @@ func bindAddress(given string) string {
 		return "::"
 	}
 	return "0.0.0.0"
-}
-
-// announceStop makes /healthz on the east-west listener fail, so that peers go elsewhere before Envoy is gone.
-func announceStop(o RelayOptions) {
-	if o.EnvoyAdmin == "" {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+o.EnvoyAdmin+"/healthcheck/fail", nil)
-	if err == nil {
-		var resp *http.Response
-		if resp, err = http.DefaultClient.Do(req); err == nil {
-			_ = resp.Body.Close()
-		}
-	}
-	if err != nil {
-		o.Log.Info("Envoy could not be told of the stop", "error", err)
-	}
 }
 
 // serveHTTP serves until the context ends.

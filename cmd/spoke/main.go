@@ -67,6 +67,7 @@ func relay(log *slog.Logger) *cobra.Command {
 	f.StringVar(&o.MetricsAddress, "metrics-address", ":9090", "where /metrics is served")
 	f.StringVar(&o.HealthAddress, "health-address", ":9091", "where /healthz, /readyz and /unreachable are served")
 	f.StringVar(&o.EnvoyAdmin, "envoy-admin", "127.0.0.1:9901", "host:port of Envoy's admin interface; empty: a stop is not announced")
+	f.DurationVar(&o.Drain, "drain", 0, "how long a relay that is to stop serves on, after it has announced the stop to the other routers")
 	f.IntVar(&o.EdgePort, "edge-port", 8080, "port of the edge listener")
 	f.IntVar(&o.GatewayPort, "gateway-port", 8081, "port of the listener behind a Gateway")
 	f.IntVar(&o.EastwestPort, "eastwest-port", 15443, "port of the mTLS listener for other clusters' routers")

@@ -5,5 +5,7 @@
 // Envoy itself makes no active checks: per set they would cost a router of 1,000 clusters whole cores. It detects by
 // keepalive and outlier detection; the probe only has to speak before an ejection of 10 s ends.
 //
+// A router that is to stop says so: its /healthz answers 503 while it still serves. That is believed at once.
+//
 // It may not touch Kubernetes, Envoy's configuration or the disk.
 package probe

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -37,6 +38,9 @@ type Options struct {
 	Observe     func(p Peer, err error, took time.Duration)
 	Log         *slog.Logger
 }
+
+// errStopping is the answer of a router that has announced its stop: it still serves, and shall get nothing new.
+var errStopping = errors.New("/healthz answered 503: the router stops")
 
 // Prober keeps one goroutine and one connection for each peer.
 type Prober struct {
@@ -209,6 +213,11 @@ func (p *Prober) probe(ctx context.Context, transport *http2.Transport, peer Pee
 	}
 	began := time.Now()
 	err := p.ask(ctx, transport, peer)
+	if errors.Is(err, errStopping) {
+		// Behind one address there may be several routers, of which one stops: the next connection tells.
+		transport.CloseIdleConnections()
+		err = p.ask(ctx, transport, peer)
+	}
 	if ctx.Err() != nil {
 		return
 	}
@@ -219,7 +228,8 @@ func (p *Prober) probe(ctx context.Context, transport *http2.Transport, peer Pee
 	p.judge(peer, t, err)
 }
 
-// judge counts: several misses in a row make a peer unreachable, one answer makes it reachable.
+// judge counts: several misses in a row make a peer unreachable, one answer makes it reachable. Who says itself that it stops
+// need not miss twice.
 func (p *Prober) judge(peer Peer, t *target, err error) {
 	p.mu.Lock()
 	was := t.down
@@ -227,7 +237,7 @@ func (p *Prober) judge(peer Peer, t *target, err error) {
 		t.misses, t.down = 0, false
 	} else {
 		t.misses++
-		t.down = t.misses >= p.opts.Misses
+		t.down = t.misses >= p.opts.Misses || errors.Is(err, errStopping)
 	}
 	t.judged = t.judged || err == nil || t.down
 	now := t.down
@@ -256,10 +266,14 @@ func (p *Prober) ask(ctx context.Context, transport *http2.Transport, peer Peer)
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 4096))
 	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusServiceUnavailable:
+		return errStopping
+	default:
 		return fmt.Errorf("/healthz answered %d", resp.StatusCode)
 	}
-	return nil
 }
 
 func (p *Prober) transport(peer Peer) *http2.Transport {

@@ -50,8 +50,10 @@ func material(t *testing.T, dns string) identity.Material {
 type peerRouter struct {
 	addr   string
 	status atomic.Int32
-	conns  atomic.Int32
-	probes chan struct{}
+	// stopping is how many of the next answers are a 503, whatever status says.
+	stopping atomic.Int32
+	conns    atomic.Int32
+	probes   chan struct{}
 }
 
 func startPeer(t *testing.T, m identity.Material) *peerRouter {
@@ -80,7 +82,12 @@ func startPeer(t *testing.T, m identity.Material) *peerRouter {
 			if r.URL.Path != "/healthz" || r.ProtoMajor != 2 || len(r.TLS.PeerCertificates) != 1 {
 				t.Errorf("probed with %s %s over %s", r.Method, r.URL, r.Proto)
 			}
-			w.WriteHeader(int(p.status.Load()))
+			status := p.status.Load()
+			if p.stopping.Load() > 0 {
+				p.stopping.Add(-1)
+				status = 503
+			}
+			w.WriteHeader(int(status))
 			p.probes <- struct{}{}
 		}),
 	}
@@ -156,6 +163,44 @@ func TestOneConnectionAndHysteresis(t *testing.T) {
 	receive(t, h.changed, "change")
 	if got := h.UnreachableSpokes(); len(got) != 0 {
 		t.Errorf("unreachable %v after an answer", got)
+	}
+}
+
+// TestAnnouncedStop: who says that it stops is believed at once; where another router answers behind the address, nothing is
+// lost.
+func TestAnnouncedStop(t *testing.T) {
+	m := material(t, "us-0a1b2c3d.fleet.isthmus")
+	p := startPeer(t, m)
+	h := start(t, m)
+	h.SetPeers([]Peer{{"us", "us-0a1b2c3d.fleet.isthmus", p.addr}})
+	if err := receive(t, h.seen, "probe"); err != nil {
+		t.Fatal(err)
+	}
+	p.stopping.Store(1) // one of the routers behind the address
+	for p.stopping.Load() > 0 {
+		receive(t, p.probes, "probe")
+	}
+	for range 3 {
+		if err := receive(t, h.seen, "probe"); err != nil {
+			t.Errorf("the address has another router, and yet: %v", err)
+		}
+	}
+	if n := p.conns.Load(); n != 2 {
+		t.Errorf("%d connections, want another one after the announcement", n)
+	}
+	p.status.Store(503)
+	for len(h.seen) > 0 {
+		<-h.seen
+	}
+	receive(t, h.changed, "change")
+	misses := 0
+	for len(h.seen) > 0 {
+		if <-h.seen != nil {
+			misses++
+		}
+	}
+	if misses > 1 {
+		t.Errorf("unreachable after %d probes, want one", misses)
 	}
 }
 
