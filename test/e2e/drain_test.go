@@ -267,7 +267,7 @@ func TestRemovedOnTwoWitnesses(t *testing.T) {
 	if out := runCLI(t, "explain", path, "--from", at.name); !strings.Contains(out, "not used: its Lease has expired, and 3 of 3 spokes that can tell cannot reach it") {
 		t.Errorf("explain:\n%s", out)
 	}
-	answersProblem(t, at, path, http.StatusServiceUnavailable, "unreachable")
+	answersProblem(t, at, path, http.StatusServiceUnavailable, "no-ready-endpoint")
 	renewLease(t.Context(), g.spoke.Name)
 	hasCondition(t, g.spoke.Name, v1alpha1.SpokeAvailable, metav1.ConditionTrue, v1alpha1.ReasonLeaseRenewed)
 	allAvailable(t)
