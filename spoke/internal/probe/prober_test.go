@@ -220,7 +220,7 @@ func TestImpostorAndSilence(t *testing.T) {
 	receive(t, h.changed, "change")
 	receive(t, h.changed, "change")
 	for !h.Sure() { // us answers
-		receive(t, h.seen, "probe")
+		_ = receive(t, h.seen, "probe")
 	}
 	if d := cmp.Diff([]string{"ap"}, h.UnreachableSpokes()); d != "" {
 		t.Errorf("us still has an address that answers (-want +got):\n%s", d)
