@@ -13,7 +13,7 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/identity/identitypb"
 )
 
-// Client calls the hub's Identity service. Each call makes a fresh key and its own connection, so that a renewal never
+// Client calls the hub's Identity service. Each call makes its own connection (and, but for EnrollWith, a fresh key), so that a renewal never
 // depends on a connection that was made with credentials since replaced.
 type Client struct {
 	// Address of the hub's gRPC port, host:port.
@@ -30,6 +30,16 @@ type Client struct {
 // values. Errors of the hub are gRPC statuses: Unauthenticated when the token is unknown, late or used, which no
 // repetition cures.
 func (c Client) Enroll(ctx context.Context, bundle []byte, spoke, token string) (Credentials, error) {
+	key, err := NewKey()
+	if err != nil {
+		return Credentials{}, err
+	}
+	return c.EnrollWith(ctx, bundle, spoke, token, key)
+}
+
+// EnrollWith is Enroll with a key of the caller's, PKCS #8 PEM as NewKey makes it. While the token is in its hour the hub
+// answers the same token with the same key again, so a caller that keeps the key survives an answer that is lost.
+func (c Client) EnrollWith(ctx context.Context, bundle []byte, spoke, token string, key []byte) (Credentials, error) {
 	if err := ValidateName(spoke); err != nil {
 		return Credentials{}, err
 	}
@@ -40,7 +50,7 @@ func (c Client) Enroll(ctx context.Context, bundle []byte, spoke, token string) 
 	if err := src.Set(Material{Bundle: bundle}); err != nil {
 		return Credentials{}, err
 	}
-	creds, err := c.call(src, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {
+	creds, err := c.call(src, key, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {
 		return cl.Enroll(ctx, &identitypb.EnrollRequest{Spoke: spoke, Token: token, Csr: csr})
 	})
 	if err != nil {
@@ -60,7 +70,11 @@ func (c Client) Renew(ctx context.Context, src *Source) (Credentials, error) {
 	if err != nil {
 		return Credentials{}, fmt.Errorf("renew: %w", err)
 	}
-	creds, err := c.call(src, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {
+	key, err := NewKey()
+	if err != nil {
+		return Credentials{}, err
+	}
+	creds, err := c.call(src, key, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {
 		return cl.Renew(ctx, &identitypb.RenewRequest{Csr: csr})
 	})
 	if err != nil {
@@ -72,8 +86,8 @@ func (c Client) Renew(ctx context.Context, src *Source) (Credentials, error) {
 	return creds, nil
 }
 
-func (c Client) call(src *Source, rpc func(identitypb.IdentityClient, []byte) (*identitypb.Credentials, error)) (Credentials, error) {
-	key, csr, err := NewCSR()
+func (c Client) call(src *Source, key []byte, rpc func(identitypb.IdentityClient, []byte) (*identitypb.Credentials, error)) (Credentials, error) {
+	csr, err := RequestFor(key)
 	if err != nil {
 		return Credentials{}, err
 	}

@@ -37,6 +37,8 @@ const (
 	keyAPITokenExpires = "api-token-expires"
 	keyRenewAfter      = "renew-after"
 	keyNamespace       = "namespace"
+	// EnrolmentKey holds the key that a spoke enrols with, from before its first call until it has its credentials.
+	EnrolmentKey = "enrolment.key"
 )
 
 // SecretData is the content of Secret isthmus-identity.

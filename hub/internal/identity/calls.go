@@ -90,11 +90,11 @@ func (s *Service) enroll(ctx context.Context, req *identitypb.EnrollRequest) (*i
 	}
 	var join corev1.Secret
 	err = s.opts.Client.Get(ctx, client.ObjectKey{Namespace: identity.SpokeNamespace(spoke.Name), Name: JoinSecretName}, &join)
-	if apierrors.IsNotFound(err) {
-		return nil, s.refuse(spoke, errors.New("no token is outstanding: the Spoke has joined, or its Secret is not made yet"))
-	}
-	if err != nil {
+	if client.IgnoreNotFound(err) != nil {
 		return nil, err
+	}
+	if err != nil || !TokenUsed(&join).IsZero() {
+		return s.repeat(ctx, spoke, req.GetToken(), pub)
 	}
 	if err := checkToken(&join, req.GetToken(), spoke.UID, s.opts.Clock.Now()); err != nil {
 		return nil, s.refuse(spoke, err)
@@ -104,7 +104,12 @@ func (s *Service) enroll(ctx context.Context, req *identitypb.EnrollRequest) (*i
 	if err != nil {
 		return nil, err
 	}
-	if err := s.consume(ctx, spoke, &join); err != nil {
+	err = s.consume(ctx, spoke, &join, enrolmentOf(&join, pub))
+	if errors.Is(err, errUsedMeanwhile) {
+		// By this very call perhaps, whose first attempt its caller gave up.
+		return s.repeat(ctx, spoke, req.GetToken(), pub)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return answer, nil
@@ -112,19 +117,22 @@ func (s *Service) enroll(ctx context.Context, req *identitypb.EnrollRequest) (*i
 
 // consume uses the token up, records the enrolment and deletes the Secret. The update carries the resourceVersion at
 // which the token was checked: of two replicas with the same token one gets a conflict.
-func (s *Service) consume(ctx context.Context, spoke *v1alpha1.Spoke, join *corev1.Secret) error {
+func (s *Service) consume(ctx context.Context, spoke *v1alpha1.Spoke, join *corev1.Secret, e enrolment) error {
 	now := s.opts.Clock.Now()
-	useUp(join, now)
+	useUp(join, e, now)
 	err := s.opts.Client.Update(ctx, join)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-		return s.refuse(spoke, errors.New("the token was used by another call at the same time"))
+		return errUsedMeanwhile
 	}
 	if err != nil {
 		return err
 	}
 	account := &corev1.ServiceAccount{}
 	account.Namespace, account.Name = join.Namespace, ServiceAccountName
-	mark := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, EnrolledAnnotation, now.UTC().Format(time.RFC3339))
+	mark, err := e.mark(now)
+	if err != nil {
+		return err
+	}
 	// From here on the spoke has joined whatever fails: the controller also learns it from the first Lease.
 	if err := s.opts.Client.Patch(ctx, account, client.RawPatch(types.MergePatchType, mark)); err != nil {
 		s.opts.Log.Error("enrolment not recorded", "spoke", spoke.Name, "error", err)

@@ -84,9 +84,10 @@ func checkToken(s *corev1.Secret, token string, spoke types.UID, now time.Time) 
 	return nil
 }
 
-// useUp takes the token out of a Secret and leaves the time.
-func useUp(s *corev1.Secret, now time.Time) {
+// useUp takes the token out of a Secret and leaves the time, and whom it was used by.
+func useUp(s *corev1.Secret, e enrolment, now time.Time) {
 	s.Data = nil
+	e.record(s.Annotations)
 	delete(s.Annotations, tokenHashAnnotation)
 	delete(s.Annotations, tokenExpiresAnnotation)
 	s.Annotations[tokenUsedAnnotation] = now.UTC().Format(time.RFC3339)

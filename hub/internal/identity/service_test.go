@@ -240,7 +240,7 @@ func TestTokensRefused(t *testing.T) {
 		t.Fatalf("the refused calls used the token up: %v", err)
 	}
 	h.wantEvent(t, "Enrolled")
-	refuse("a second use", "token-a", tokenA, "no token is outstanding")
+	refuse("a second use", "token-a", tokenA, "with another key")
 	h.clock.Step(time.Hour - 2*time.Second)
 	if _, err := h.enroll(t, "token-b", tokenB); err != nil {
 		t.Fatalf("in the last seconds of its hour: %v", err)

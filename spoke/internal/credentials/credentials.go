@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -38,7 +39,8 @@ func ToSecret(c identity.Credentials, namespace string) *corev1.Secret {
 
 // FromSecret reads what ToSecret wrote. The error is ErrNone, or an InvalidError that names each key that is missing or wrong.
 func FromSecret(s *corev1.Secret) (identity.Credentials, error) {
-	if len(s.Data) == 0 {
+	_, enrolling := s.Data[identity.EnrolmentKey]
+	if len(s.Data) == 0 || enrolling && len(s.Data) == 1 {
 		return identity.Credentials{}, ErrNone
 	}
 	c, err := identity.ParseSecretData(s.Data)
@@ -60,22 +62,45 @@ func Load(ctx context.Context, client kubernetes.Interface, namespace string) (i
 	return FromSecret(s)
 }
 
-// Save creates the Secret, or replaces its data and leaves labels and annotations. With dryRun it only finds out whether
-// it could.
-func Save(ctx context.Context, client kubernetes.Interface, namespace string, c identity.Credentials, dryRun bool) error {
-	var create metav1.CreateOptions
-	var update metav1.UpdateOptions
-	if dryRun {
-		create.DryRun, update.DryRun = []string{metav1.DryRunAll}, []string{metav1.DryRunAll}
-	}
+// Save creates the Secret, or replaces its data and leaves labels and annotations.
+func Save(ctx context.Context, client kubernetes.Interface, namespace string, c identity.Credentials) error {
+	return write(ctx, client, namespace, func(s *corev1.Secret) { s.Data = c.SecretData() })
+}
+
+// KeyForEnrolment is the key to enrol with: the one that an earlier attempt stored, or a new one, stored before it is used.
+// So a process that ends before it has the hub's answer asks again with the same key; and what can be stored now, the
+// credentials can be, too. Save ends it.
+func KeyForEnrolment(ctx context.Context, client kubernetes.Interface, namespace string) ([]byte, error) {
+	var key []byte
+	var made error
+	err := write(ctx, client, namespace, func(s *corev1.Secret) {
+		key = s.Data[identity.EnrolmentKey]
+		if _, err := identity.RequestFor(key); err == nil {
+			return
+		}
+		if key, made = identity.NewKey(); made == nil {
+			s.Data = maps.Clone(s.Data)
+			if s.Data == nil {
+				s.Data = map[string][]byte{}
+			}
+			s.Data[identity.EnrolmentKey] = key
+		}
+	})
+	return key, errors.Join(made, err)
+}
+
+// write creates or updates the Secret as change says.
+func write(ctx context.Context, client kubernetes.Interface, namespace string, change func(*corev1.Secret)) error {
 	secrets := client.CoreV1().Secrets(namespace)
-	old, err := secrets.Get(ctx, identity.SecretName, metav1.GetOptions{})
+	s, err := secrets.Get(ctx, identity.SecretName, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		_, err = secrets.Create(ctx, ToSecret(c, namespace), create)
+		s = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: identity.SecretName, Namespace: namespace}, Type: corev1.SecretTypeOpaque}
+		change(s)
+		_, err = secrets.Create(ctx, s, metav1.CreateOptions{})
 	case err == nil:
-		old.Data = c.SecretData()
-		_, err = secrets.Update(ctx, old, update)
+		change(s)
+		_, err = secrets.Update(ctx, s, metav1.UpdateOptions{})
 	}
 	if err != nil {
 		return fmt.Errorf("write Secret %s/%s: %w", namespace, identity.SecretName, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,6 +34,8 @@ const (
 type Source interface {
 	Subscribe(func(source.Key)) (cancel func())
 	Synced() <-chan struct{}
+	Unknown() map[v1alpha1.ResourceType]bool
+	Arrival() <-chan struct{}
 	Namespaces() []string
 	InNamespace(string) []source.Resource
 	Endpoints(source.Resource) []source.Endpoint
@@ -134,6 +137,7 @@ func (e *Exporter) Run(ctx context.Context) error {
 	}
 	unsubscribe := e.opts.Source.Subscribe(func(k source.Key) { e.touch(k.Namespace) })
 	defer unsubscribe()
+	arrival := e.opts.Source.Arrival() // before the first look
 	e.start()
 	for range workers {
 		wg.Go(func() {
@@ -141,8 +145,26 @@ func (e *Exporter) Run(ctx context.Context) error {
 			}
 		})
 	}
-	<-ctx.Done()
+	e.followArrivals(ctx, arrival)
 	return nil
+}
+
+// followArrivals compares every namespace again when a type that was unknown has been read: what it no longer declares was kept.
+func (e *Exporter) followArrivals(ctx context.Context, arrival <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-arrival:
+		}
+		arrival = e.opts.Source.Arrival()
+		e.mu.Lock()
+		all := slices.Collect(maps.Keys(e.shards))
+		e.mu.Unlock()
+		for _, ns := range all {
+			e.queue.Add(ns)
+		}
+	}
 }
 
 // start queues every namespace that has resources or slices.
@@ -292,6 +314,7 @@ func (e *Exporter) want(s *shard, current []Slice) ([]v1alpha1.SliceResource, ti
 			}
 		}
 	}
+	unknown := e.opts.Source.Unknown() // before the resources: what arrives in between is looked at again
 	resources := e.opts.Source.InNamespace(s.namespace)
 	out := make([]v1alpha1.SliceResource, 0, len(resources))
 	exists := make(map[entry]bool, len(resources))
@@ -310,8 +333,22 @@ func (e *Exporter) want(s *shard, current []Slice) ([]v1alpha1.SliceResource, ti
 		}
 		out, exists[entryOf(sr)] = append(out, sr), true
 	}
+	out = append(out, kept(current, unknown, exists)...)
 	s.hold.retain(exists)
 	return out, again
+}
+
+// kept are the published entries of types that cannot be read: that they are not declared means nothing.
+func kept(current []Slice, unknown map[v1alpha1.ResourceType]bool, exists map[entry]bool) []v1alpha1.SliceResource {
+	var out []v1alpha1.SliceResource
+	for _, c := range current {
+		for _, r := range c.Resources {
+			if unknown[r.Type] && !exists[entryOf(r)] {
+				out, exists[entryOf(r)] = append(out, r), true
+			}
+		}
+	}
+	return out
 }
 
 // key of a slice on the hub.

@@ -58,14 +58,16 @@ func (k *Keeper) enrol(ctx context.Context) {
 	}
 }
 
-// enrolOnce spends the token only when its fruit can be stored.
+// enrolOnce spends the token only when its fruit can be stored, and with a key that is stored: should the answer be lost, the
+// next try is answered again.
 func (k *Keeper) enrolOnce(ctx context.Context, bundle, token []byte) (identity.Credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := credentials.Save(ctx, k.opts.Kubernetes, k.opts.Namespace, identity.Credentials{}, true); err != nil {
+	key, err := credentials.KeyForEnrolment(ctx, k.opts.Kubernetes, k.opts.Namespace)
+	if err != nil {
 		return identity.Credentials{}, fmt.Errorf("credentials could not be stored: %w", err)
 	}
-	c, err := k.opts.Issuer.Enroll(ctx, bundle, k.opts.Spoke, string(token))
+	c, err := k.opts.Issuer.EnrollWith(ctx, bundle, k.opts.Spoke, string(token), key)
 	k.opts.Metrics.enrolments.WithLabelValues(outcome(err)).Inc()
 	return c, err
 }

@@ -40,7 +40,7 @@ const (
 
 // Issuer is the hub's Identity service; identity.Client is one.
 type Issuer interface {
-	Enroll(ctx context.Context, bundle []byte, spoke, token string) (identity.Credentials, error)
+	EnrollWith(ctx context.Context, bundle []byte, spoke, token string, key []byte) (identity.Credentials, error)
 	Renew(ctx context.Context, src *identity.Source) (identity.Credentials, error)
 }
 
@@ -177,7 +177,7 @@ func (k *Keeper) keep(ctx context.Context, c identity.Credentials) {
 		return
 	}
 	for retry := newBackoff(100*time.Millisecond, 10*time.Second); ctx.Err() == nil; {
-		err := credentials.Save(ctx, k.opts.Kubernetes, k.opts.Namespace, c, false)
+		err := credentials.Save(ctx, k.opts.Kubernetes, k.opts.Namespace, c)
 		if err == nil {
 			return
 		}

@@ -283,7 +283,7 @@ func TestCredentialsOfAnotherSpokeAreNotUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := credentials.Save(t.Context(), l.kube, l.ns, c, false); err != nil {
+	if err := credentials.Save(t.Context(), l.kube, l.ns, c); err != nil {
 		t.Fatal(err)
 	}
 	l.hub.Admit("eu", "0123abcd", "right")

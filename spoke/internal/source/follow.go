@@ -143,7 +143,10 @@ func (s *Set) followKind(ctx context.Context, k *Kind) {
 		Example: &metav1.PartialObjectMetadata{},
 		Convert: func(runtime.Object) struct{} { return struct{}{} },
 		Sink:    crdSink{ctx, f},
-		Failed:  s.failed("customresourcedefinitions"),
+		Failed: func(err error) {
+			s.failed("customresourcedefinitions")(err)
+			s.missed(k.crd())
+		},
 	}.Run(ctx)
 	f.running.Wait()
 }
@@ -238,6 +241,7 @@ func (s *Set) objects(k *Kind, retry <-chan struct{}) mirror.Mirror[declaration]
 		Failed: func(err error) {
 			if !apierrors.IsNotFound(err) {
 				failed(err)
+				s.missed(k.crd())
 				return
 			}
 			// Not served, or not under this version. Under none: there are no objects.

@@ -9,8 +9,9 @@ import (
 )
 
 type metrics struct {
-	served   *prometheus.GaugeVec
-	failures *prometheus.CounterVec
+	served     *prometheus.GaugeVec
+	unreadable *prometheus.GaugeVec
+	failures   *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, s *Set) (*metrics, error) {
@@ -18,11 +19,14 @@ func newMetrics(reg prometheus.Registerer, s *Set) (*metrics, error) {
 		served: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "isthmus_source_crd_present", Help: "1 while the CRD exists in this cluster.",
 		}, []string{"crd"}),
+		unreadable: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "isthmus_source_crd_unreadable", Help: "1 while the objects of a CRD have never been read and cannot be: what they declared before is kept.",
+		}, []string{"crd"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_source_watch_failures_total", Help: "Failed attempts to list and watch objects of this cluster.",
 		}, []string{"objects"}),
 	}
-	return m, errors.Join(reg.Register(m.served), reg.Register(m.failures), reg.Register(&counts{
+	return m, errors.Join(reg.Register(m.served), reg.Register(m.unreadable), reg.Register(m.failures), reg.Register(&counts{
 		set:       s,
 		resources: prometheus.NewDesc("isthmus_source_resources", "Resources of this cluster, by type and whether they are exported.", []string{"type", "state"}, nil),
 	}))

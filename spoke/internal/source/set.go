@@ -54,12 +54,16 @@ type Set struct {
 	subscribers map[int]func(Key)
 	next        int
 	awaited     map[string]bool // what has not been read yet
-	synced      chan struct{}
+	unreadable  map[string]int  // failed attempts in a row, of what has not been read yet
+	synced      chan struct{}   // closed when nothing is awaited but what is unreadable
+	closed      bool
+	arrival     chan struct{} // closed when something unreadable was read
 }
 
 // New makes a Set; Run fills it.
 func New(o Options) (*Set, error) {
-	s := &Set{opts: o, kinds: map[v1alpha1.ResourceType]*Kind{}, awaited: map[string]bool{}, subscribers: map[int]func(Key){}, synced: make(chan struct{})}
+	s := &Set{opts: o, kinds: map[v1alpha1.ResourceType]*Kind{}, awaited: map[string]bool{}, subscribers: map[int]func(Key){}, synced: make(chan struct{}),
+		unreadable: map[string]int{}, arrival: make(chan struct{})}
 	for i := range o.Kinds {
 		k := &o.Kinds[i]
 		if s.kinds[k.Type] != nil {
@@ -96,9 +100,31 @@ func (s *Set) Subscribe(f func(Key)) (cancel func()) {
 	}
 }
 
-// Synced is closed when everything that exists at the start has been read. A CRD that is absent holds nothing up; one that
-// exists but cannot be read does, since what it declares would look deleted.
+// Synced is closed when everything that exists at the start has been read. A CRD that is absent holds nothing up, nor does
+// one whose objects cannot be read after several attempts: Unknown names its type, and what it declares is not to be taken for
+// deleted.
 func (s *Set) Synced() <-chan struct{} { return s.synced }
+
+// Unknown are the types of which nothing has been read yet: that a resource of them is not here means nothing. Ask before
+// reading resources.
+func (s *Set) Unknown() map[v1alpha1.ResourceType]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[v1alpha1.ResourceType]bool{}
+	for t, k := range s.kinds {
+		if s.awaited[k.crd()] {
+			out[t] = true
+		}
+	}
+	return out
+}
+
+// Arrival is closed when a type that was unknown after Synced has been read. Take it before Unknown.
+func (s *Set) Arrival() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.arrival
+}
 
 // Awaited names what has not been read yet, sorted.
 func (s *Set) Awaited() []string {
@@ -168,7 +194,44 @@ func (s *Set) arrived(what string) {
 		return
 	}
 	delete(s.awaited, what)
-	if len(s.awaited) == 0 {
+	late := s.unreadable[what] >= patience
+	delete(s.unreadable, what)
+	if late {
+		s.opts.Log.Info("objects can be read now", "objects", what)
+		s.metrics.unreadable.WithLabelValues(what).Set(0)
+		close(s.arrival)
+		s.arrival = make(chan struct{})
+	}
+	s.settle()
+}
+
+// patience is how many attempts in a row may fail before the other kinds go on without one: about a second.
+const patience = 5
+
+// missed notes that a kind could not be read. Services, EndpointSlices and namespaces are not kinds: nothing goes without them.
+func (s *Set) missed(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.awaited[what] {
+		return
+	}
+	if s.unreadable[what]++; s.unreadable[what] != patience {
+		return
+	}
+	s.opts.Log.Error("objects cannot be read; the other kinds go on, and what these declared before stays as it is", "objects", what)
+	s.metrics.unreadable.WithLabelValues(what).Set(1)
+	s.settle()
+}
+
+// settle closes synced once nothing but the unreadable is awaited. It needs the lock.
+func (s *Set) settle() {
+	for what := range s.awaited {
+		if s.unreadable[what] < patience {
+			return
+		}
+	}
+	if !s.closed {
+		s.closed = true
 		close(s.synced)
 	}
 }
