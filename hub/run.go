@@ -129,11 +129,11 @@ func (h *hub) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := h.buildEngine(ctx, epoch); err != nil {
+	if err := h.buildEngine(ctx, epoch.String()); err != nil {
 		return err
 	}
 	gateways, err := gateway.New(gateway.Options{
-		Config: h.cfg, Cache: h.mgr.GetCache(), Client: h.mgr.GetClient(), Direct: h.mgr.GetAPIReader(), Epoch: epoch,
+		Config: h.cfg, Cache: h.mgr.GetCache(), Client: h.mgr.GetClient(), Direct: h.mgr.GetAPIReader(), Epoch: epoch.UID,
 		Fleet: h.engine, Ready: h.engine.Serving(), Recorder: h.mgr.GetEventRecorder("isthmus-hub"), Registerer: h.reg,
 		Log: h.log.With("room", "gateway"), CertificateNamespaces: h.o.CertificateNamespaces,
 	})

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -24,6 +22,8 @@ const Format = 1
 const (
 	batchInterval = 100 * time.Millisecond
 	lockTimeout   = 2 * time.Second
+	firstRetry    = time.Second // after a batch that could not be written
+	longestRetry  = 30 * time.Second
 )
 
 var (
@@ -61,7 +61,8 @@ type Store struct {
 	dirty   bool // the header changed, or all shall be written anew
 	wake    chan struct{}
 
-	db *bbolt.DB // used by Open and Run alone
+	db      *bbolt.DB // used by Open and Run alone
+	failing bool      // the last batch could not be written; used by Open and Run alone
 }
 
 // Open opens or makes the file in dir and returns what it holds. An error means that no file can be made there; the
@@ -81,7 +82,9 @@ func Open(dir string, want Header, log *slog.Logger) (*Store, Contents, error) {
 		}
 		c = Contents{Tables: map[string][]delta.Resource{}}
 		if err := guard(func() error { return s.create() }); err != nil {
-			return nil, Contents{}, fmt.Errorf("new file %s: %w", s.path, err)
+			log.Error("the relay's file cannot be made now; the router works without, and tries again", "file", s.path, "error", err)
+			s.closeFile()
+			s.dirty, s.failing = true, true
 		}
 	}
 	if c.Damaged > 0 {
@@ -98,6 +101,9 @@ func Open(dir string, want Header, log *slog.Logger) (*Store, Contents, error) {
 
 // errForeign is a file that another spoke, fleet or format wrote.
 var errForeign = errors.New("the file is not this spoke's")
+
+// errNewer is a file of a version to come: somebody went back.
+var errNewer = errors.New("the file was written by a newer version")
 
 func (s *Store) load(want Header) (c Contents, err error) {
 	fresh := false
@@ -142,6 +148,9 @@ func read(tx *bbolt.Tx, want Header) (Contents, error) {
 		return c, fmt.Errorf("header: %w", err)
 	}
 	h := c.Header
+	if h.Format > Format {
+		return c, fmt.Errorf("%w: format %d, this version reads %d; nothing is lost but time, the hub serves it all again", errNewer, h.Format, Format)
+	}
 	if h.Format != Format || h.Fleet != want.Fleet || h.Spoke != want.Spoke || (h.UID8 != "" && want.UID8 != "" && h.UID8 != want.UID8) {
 		return c, fmt.Errorf("%w: it was written for format %d, fleet %q, spoke %q (%s), this is format %d, fleet %q, spoke %q (%s)",
 			errForeign, h.Format, h.Fleet, h.Spoke, h.UID8, Format, want.Fleet, want.Spoke, want.UID8)
@@ -171,11 +180,15 @@ func (s *Store) create() error {
 	return s.db.Update(func(tx *bbolt.Tx) error { return putHeader(tx, s.header) })
 }
 
-func (s *Store) moveAside() error {
+func (s *Store) closeFile() {
 	if s.db != nil {
 		_ = guard(s.db.Close)
 		s.db = nil
 	}
+}
+
+func (s *Store) moveAside() error {
+	s.closeFile()
 	aside := s.path + ".bad"
 	if err := os.Rename(s.path, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("move %s aside: %w", s.path, err)
@@ -244,18 +257,23 @@ func (s *Store) signal() {
 
 // Run writes until the context ends, then writes what is left and closes the file.
 func (s *Store) Run(ctx context.Context) error {
-	defer func() {
-		if s.db != nil {
-			_ = guard(s.db.Close)
-		}
-	}()
+	defer s.closeFile()
 	tick := time.NewTimer(0)
 	defer tick.Stop()
+	retry := firstRetry
 	for {
+		var again <-chan time.Time
+		if s.failing {
+			again = time.After(retry)
+			retry = min(2*retry, longestRetry)
+		} else {
+			retry = firstRetry
+		}
 		select {
 		case <-ctx.Done():
 			s.flush()
 			return nil
+		case <-again:
 		case <-s.wake:
 		}
 		s.flush()
@@ -265,86 +283,4 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// flush writes one batch. A file that fails is moved aside and written anew from memory, once; after that the batch waits
-// for the next one.
-func (s *Store) flush() {
-	s.mu.Lock()
-	pending, header, dirty := s.pending, s.header, s.dirty
-	if len(pending) == 0 && !dirty {
-		s.mu.Unlock()
-		return
-	}
-	s.pending, s.dirty = map[delta.Ref]bool{}, false
-	batch := make(map[delta.Ref]*delta.Resource, len(pending))
-	for ref := range pending {
-		if r, ok := s.state[ref]; ok {
-			batch[ref] = &r
-		} else {
-			batch[ref] = nil
-		}
-	}
-	s.mu.Unlock()
-	err := s.write(header, batch)
-	if err != nil {
-		s.log.Error("writing the relay's file failed; it is moved aside and written anew", "file", s.path, "error", err)
-		err = s.rewrite()
-	}
-	if err != nil {
-		s.log.Error("the relay's file cannot be written; the router works on, and starts from an older one", "file", s.path, "error", err)
-		s.mu.Lock()
-		maps.Copy(s.pending, pending)
-		s.dirty = true
-		s.mu.Unlock()
-	}
-	if s.Written != nil {
-		s.Written(len(batch), err)
-	}
-}
-
-func (s *Store) write(header Header, batch map[delta.Ref]*delta.Resource) error {
-	if s.db == nil {
-		return errors.New("the file is not open")
-	}
-	return guard(func() error {
-		return s.db.Update(func(tx *bbolt.Tx) error {
-			if err := putHeader(tx, header); err != nil {
-				return err
-			}
-			for ref, r := range batch {
-				if err := putRecord(tx, ref, r); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	})
-}
-
-func (s *Store) rewrite() error {
-	if err := s.moveAside(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	header, all := s.header, make(map[delta.Ref]*delta.Resource, len(s.state))
-	for ref, r := range s.state {
-		all[ref] = &r
-	}
-	s.mu.Unlock()
-	if err := guard(func() error { return s.create() }); err != nil {
-		return err
-	}
-	return s.write(header, all)
-}
-
-// guard turns a panic into an error: bbolt asserts on damaged pages, and a file that became shorter faults when it is read.
-func guard(f func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("damaged: %v", p)
-		}
-	}()
-	return f()
 }

@@ -21,6 +21,7 @@ type metrics struct {
 	unreachable  prometheus.Gauge
 	diskRecords  prometheus.Counter
 	diskErrors   prometheus.Counter
+	diskFailing  prometheus.Gauge
 	refused      prometheus.Counter
 	propagation  prometheus.Histogram
 }
@@ -49,6 +50,7 @@ func newMetrics(reg prometheus.Registerer, viewAge func() float64) (*metrics, er
 		unreachable: gauge("unreachable_peers", "Addresses of peer routers that the probe cannot reach."),
 		diskRecords: counter("disk_records_written_total", "Records written to the relay's file."),
 		diskErrors:  counter("disk_errors_total", "Batches that could not be written to the relay's file."),
+		diskFailing: gauge("disk_failing", "1 while the relay's file cannot be written: a restart would begin from an older state."),
 		refused:     counter("refused_total", "Resources that could not be used, from the hub or from this cluster."),
 		propagation: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "isthmus_relay_propagation_seconds",
 			Help:    "From a local resource becoming ready to the local Envoy's acknowledgement of the hub's table that places it here.",
@@ -57,7 +59,7 @@ func newMetrics(reg prometheus.Registerer, viewAge func() float64) (*metrics, er
 	age := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_relay_view_age_seconds",
 		Help: "Seconds since the hub was last connected; 0 while it is, -1 if it never was."}, viewAge)
 	for _, c := range []prometheus.Collector{m.hubConnected, m.stale, m.ready, m.degraded, m.resources, m.overlay, m.probes, m.probeSeconds,
-		m.unreachable, m.diskRecords, m.diskErrors, m.refused, m.propagation, age} {
+		m.unreachable, m.diskRecords, m.diskErrors, m.diskFailing, m.refused, m.propagation, age} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -96,7 +98,9 @@ func (m *metrics) probed(_ probe.Peer, err error, took time.Duration) {
 func (m *metrics) written(records int, err error) {
 	if err != nil {
 		m.diskErrors.Inc()
+		m.diskFailing.Set(1)
 		return
 	}
+	m.diskFailing.Set(0)
 	m.diskRecords.Add(float64(records))
 }

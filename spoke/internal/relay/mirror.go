@@ -15,8 +15,8 @@ import (
 //
 // Within the epoch of what is held every removal counts at once. A hub of another epoch (it lost its etcd, or a wrong one
 // answers) adds at once, but withdraws only what it has served itself: what only the earlier epoch had is kept, and the
-// view is stale, until the new epoch serves it too or an operator clears the relay's data. When nothing is kept for the
-// old epoch's sake any more, the new one is adopted.
+// view is stale, until the new epoch serves it too, or the hub says that it supersedes the epoch of what is held: an administrator
+// acknowledged it there. When nothing is kept for the old epoch's sake any more, the new one is adopted.
 type mirror struct {
 	mu        sync.Mutex
 	epoch     string // of what is held; empty while nothing is
@@ -93,6 +93,8 @@ func (m *mirror) take(u delta.Update) verdict {
 	defer m.mu.Unlock()
 	m.connected, m.lastSeen = true, time.Now()
 	var v verdict
+	hub := delta.ParseEpoch(u.Identifier)
+	u.Identifier = hub.UID
 	if m.speaking != u.Identifier {
 		m.speaking = u.Identifier
 		for _, mt := range m.types {
@@ -100,8 +102,8 @@ func (m *mirror) take(u delta.Update) verdict {
 			mt.synced = false
 		}
 	}
-	if m.epoch == "" && m.empty() {
-		m.epoch, v.epoch = u.Identifier, u.Identifier
+	if m.epoch == "" && m.empty() || m.epoch != hub.UID && slices.Contains(hub.Supersedes, m.epoch) {
+		m.epoch, v.epoch = hub.UID, hub.UID
 	}
 	mt := m.types[u.Type]
 	for _, r := range u.Upsert {

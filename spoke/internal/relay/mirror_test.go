@@ -106,3 +106,23 @@ func TestClear(t *testing.T) {
 		t.Errorf("after clearing any hub is the first one: %+v", v)
 	}
 }
+
+// TestASupersededEpoch: an administrator said on the hub that it has taken the place of the one that was lost. What it lacks goes;
+// another hub's acknowledgement of another epoch changes nothing.
+func TestASupersededEpoch(t *testing.T) {
+	m := restored("e1", "ns/a", "ns/b")
+	synced(m, "e2", "ns/a")
+	v := synced(m, "e2;supersedes=e0", "ns/a")
+	expect(t, "removed for another epoch's acknowledgement", v.remove, nil)
+	v = synced(m, "e2;supersedes=e0,e1", "ns/a")
+	expect(t, "removed after the acknowledgement", v.remove, []string{"ns/a"})
+	if m.stale() || m.epoch != "e2" {
+		t.Errorf("stale %v, epoch %q", m.stale(), m.epoch)
+	}
+	if v := synced(m, "e2", "ns/b"); len(v.remove) != 1 {
+		t.Errorf("in the adopted epoch: %+v", v)
+	}
+	// The lost hub comes back: it is another epoch now.
+	m = restored("e2", "ns/a")
+	expect(t, "removed by the old hub", synced(m, "e1", "ns/a").remove, nil)
+}
