@@ -62,6 +62,10 @@ $(BIN)/bench: FORCE | gcc
 tools: | gcc ## Build kube-apiserver, kube-controller-manager, kubectl and etcd, fetch Envoy, into bin/tools (minutes, once)
 	@hack/tools.sh
 
+.PHONY: tools-gateway
+tools-gateway: | gcc ## Build Envoy Gateway into bin/tools, for `bin/lab up --gateway envoy-gateway` (minutes, once)
+	@hack/tools-gateway.sh
+
 ##@ Generate
 
 .PHONY: generate

@@ -34,6 +34,8 @@ type Options struct {
 	HubCluster string
 	// RTT between clusters; 0 links them directly.
 	RTT time.Duration
+	// Gateway is the Gateway API implementation that every spoke's cluster gets: "envoy-gateway", or none when empty.
+	Gateway string
 	// Bare starts control planes and pods only, without CRDs, hub and spokes.
 	Bare bool
 	// Images maps names of images to binaries, beside those in bin.
@@ -125,7 +127,7 @@ func (o Options) config() (daemon.Config, error) {
 		return daemon.Config{}, err
 	}
 	return daemon.Config{
-		Name: name, Clusters: clusters, HubCluster: o.HubCluster, RTT: o.RTT, Bare: o.Bare, Root: root, Dir: daemon.DirOf(name),
+		Name: name, Clusters: clusters, HubCluster: o.HubCluster, RTT: o.RTT, Gateway: o.Gateway, Bare: o.Bare, Root: root, Dir: daemon.DirOf(name),
 		Images: o.Images, UpdateDelay: o.UpdateDelay, Rootless: os.Getuid() != 0,
 	}, nil
 }

@@ -62,6 +62,7 @@ func up(name func() string) *cobra.Command {
 	f.StringSliceVar(&o.Clusters, "clusters", []string{"eu", "us", "ap"}, "names of the spokes' clusters")
 	f.StringVar(&o.HubCluster, "hub-cluster", "", "cluster that the hub lives in (default one of its own, named hub)")
 	f.DurationVar(&o.RTT, "rtt", 0, "round-trip time between clusters (default none)")
+	f.StringVar(&o.Gateway, "gateway", "", "Gateway API implementation of every spoke's cluster: envoy-gateway (needs make tools-gateway; default none)")
 	f.BoolVar(&o.Bare, "bare", false, "control planes only: no CRDs, no hub, no spokes")
 	f.DurationVar(&o.UpdateDelay, "update-delay", 0, "time until a changed Secret or ConfigMap shows in volumes (a real kubelet: 60-90s)")
 	return c
@@ -89,6 +90,9 @@ func env(name func() string) *cobra.Command {
 			for _, cl := range e.Clusters {
 				v := strings.ToUpper(strings.ReplaceAll(cl.Name, "-", "_"))
 				fmt.Printf("export KUBECONFIG_%s=%s EDGE_%s=%s EASTWEST_%s=%s\n", v, cl.Kubeconfig, v, cl.Edge, v, cl.Eastwest)
+				if cl.Gateway != "" {
+					fmt.Printf("export GATEWAY_%s=%s\n", v, cl.Gateway)
+				}
 			}
 			return nil
 		},

@@ -44,7 +44,8 @@ type fleet struct {
 	d          *Daemon
 	bin        control.Binaries
 	hub, spoke *v2.Chart
-	hubReady   chan struct{} // closed when Spokes can be created
+	gateway    *implementation // nil without one
+	hubReady   chan struct{}   // closed when Spokes can be created
 	once       sync.Once
 	hubPlane   *control.Plane
 }
@@ -67,6 +68,9 @@ func newFleet(d *Daemon) (*fleet, error) {
 		}
 	}
 	var err error
+	if f.gateway, err = d.cfg.implementation(); err != nil {
+		return nil, err
+	}
 	if f.hub, err = chart.Load(filepath.Join(d.cfg.Root, "charts", "hub")); err != nil {
 		return nil, err
 	}
@@ -97,6 +101,11 @@ func (f *fleet) bring(ctx context.Context, pc plan.Cluster) error {
 		if err := f.startKubelet(ctx, c); err != nil {
 			return err
 		}
+		// Before the hub: its chart makes the class isthmus where the Gateway API is there.
+		if err := f.defineGateway(ctx, c); err != nil {
+			return err
+		}
+		g.Go(func() error { return f.installGateway(ctx, c) })
 		return f.install(ctx, c)
 	})
 	return g.Wait()
@@ -156,7 +165,8 @@ func (f *fleet) startKubelet(ctx context.Context, c *cluster) error {
 			systemNamespace + "/isthmus-hub-grpc": c.plan.HubBalancer(),
 			systemNamespace + "/isthmus-router":   c.plan.RouterBalancer(),
 		},
-		UpdateDelay: d.cfg.UpdateDelay, Rootless: d.cfg.Rootless, Log: d.log.With("cluster", c.plan.Name),
+		ReservedFirst: map[string]netip.Addr{gatewayNamespace: c.plan.GatewayBalancer()},
+		UpdateDelay:   d.cfg.UpdateDelay, Rootless: d.cfg.Rootless, Log: d.log.With("cluster", c.plan.Name),
 	})
 	if err != nil {
 		return fmt.Errorf("cluster %s: %w", c.plan.Name, err)

@@ -20,6 +20,8 @@ type Config struct {
 	Clusters   []string      `json:"clusters"`
 	HubCluster string        `json:"hubCluster"`
 	RTT        time.Duration `json:"rtt"`
+	// Gateway is the Gateway API implementation of every spoke's cluster; empty: none.
+	Gateway string `json:"gateway,omitempty"`
 	// Bare stops after the control planes and the kubelets: no CRDs, no charts.
 	Bare bool `json:"bare"`
 	// Root is the checkout: charts, bin and bin/tools are found there.
@@ -98,8 +100,11 @@ func (c Config) Image(image string) (string, error) {
 	if path, ok := c.Images[name]; ok {
 		return path, nil
 	}
-	if name == "envoy" {
+	switch name {
+	case "envoy":
 		return c.Tool("envoy")
+	case "gateway", "gateway-dev":
+		return c.Tool(EnvoyGateway)
 	}
 	path := filepath.Join(c.Root, "bin", name)
 	if !isProgram(path) {
@@ -149,11 +154,20 @@ func (c Config) env(p plan.Plan) Env {
 			e.Clusters = append(e.Clusters, ClusterEnv{
 				Name: cl.Name, Kubeconfig: c.kubeconfig(cl.Name),
 				Edge:     fmt.Sprintf("http://%s:%d", cl.RouterBalancer(), edgePort),
+				Gateway:  c.gatewayURL(cl),
 				Eastwest: "https://" + net.JoinHostPort(cl.RouterBalancer().String(), fmt.Sprint(eastwestPort)),
 			})
 		}
 	}
 	return e
+}
+
+// gatewayURL is where the first Gateway of a cluster answers, once there is one with a listener on that port.
+func (c Config) gatewayURL(cl plan.Cluster) string {
+	if c.Gateway == "" {
+		return ""
+	}
+	return fmt.Sprintf("http://%s:%d", cl.GatewayBalancer(), gatewayPort)
 }
 
 func hubAddress(p plan.Plan) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -91,7 +92,7 @@ func (b *balancer) address(key string) (netip.Addr, error) {
 	if a, ok := b.addrs[key]; ok {
 		return a, nil
 	}
-	a, ok := b.k.Reserved[key]
+	a, ok := b.reserved(key)
 	if !ok {
 		var err error
 		if a, err = b.pool.Take(); err != nil {
@@ -100,6 +101,19 @@ func (b *balancer) address(key string) (netip.Addr, error) {
 	}
 	b.addrs[key] = a
 	return a, nil
+}
+
+// reserved is the address kept for a Service, if there is one and nobody has it.
+func (b *balancer) reserved(key string) (netip.Addr, bool) {
+	if a, ok := b.k.Reserved[key]; ok {
+		return a, true
+	}
+	namespace, _, _ := strings.Cut(key, "/")
+	a, ok := b.k.ReservedFirst[namespace]
+	for _, taken := range b.addrs {
+		ok = ok && taken != a
+	}
+	return a, ok
 }
 
 // targets are the ready pods of a Service or, when there are none, those that end but still serve.
@@ -166,9 +180,7 @@ func (b *balancer) drop(key string, addr netip.Addr) {
 	for ns := range b.local[key] {
 		ns.DropLocal(addr)
 	}
-	if _, reserved := b.k.Reserved[key]; !reserved {
-		b.pool.Release(addr)
-	}
+	b.pool.Release(addr) // of a reserved one it knows nothing
 	delete(b.addrs, key)
 	delete(b.routed, key)
 	delete(b.local, key)

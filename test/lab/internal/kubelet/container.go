@@ -13,7 +13,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/isthmus-dev/isthmus/test/lab/internal/proc"
 )
@@ -34,59 +33,17 @@ type container struct {
 	life    uint64 // counts starts
 }
 
-// unprivilegedUser is who a container runs as that must not be root and does not say who: the user of distroless images.
-const unprivilegedUser = 65532
-
-type ids struct {
-	uid, gid int
-	groups   []int
-	readOnly bool
-}
-
-// identityOf resolves the security contexts of pod and container.
-func identityOf(pod *corev1.Pod, c *corev1.Container) ids {
-	p, s := pod.Spec.SecurityContext, c.SecurityContext
-	if p == nil {
-		p = &corev1.PodSecurityContext{}
-	}
-	if s == nil {
-		s = &corev1.SecurityContext{}
-	}
-	var id ids
-	if nonRoot := first(s.RunAsNonRoot, p.RunAsNonRoot); ptr.Deref(nonRoot, false) {
-		id.uid, id.gid = unprivilegedUser, unprivilegedUser
-	}
-	if uid := first(s.RunAsUser, p.RunAsUser); uid != nil {
-		id.uid = int(*uid)
-	}
-	if gid := first(s.RunAsGroup, p.RunAsGroup); gid != nil {
-		id.gid = int(*gid)
-	}
-	for _, g := range p.SupplementalGroups {
-		id.groups = append(id.groups, int(g))
-	}
-	if p.FSGroup != nil {
-		id.groups = append(id.groups, int(*p.FSGroup))
-	}
-	id.readOnly = ptr.Deref(s.ReadOnlyRootFilesystem, false)
-	return id
-}
-
-func first[T any](ps ...*T) *T {
-	for _, p := range ps {
-		if p != nil {
-			return p
-		}
-	}
-	return nil
-}
-
 // newContainer starts keeping a container; it runs until stop.
 func (w *worker) newContainer(ctx context.Context, spec *corev1.Container, again func(int) bool) (*container, error) {
 	name := fmt.Sprintf("%s_%s_%s.log", w.pod.Namespace, w.pod.Name, spec.Name)
 	path := filepath.Join(w.k.Logs, name)
 	log, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
+		return nil, err
+	}
+	// A container may open /dev/stdout by its name, whoever its user is.
+	if err := log.Chmod(0o666); err != nil {
+		_ = log.Close()
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -153,8 +110,12 @@ func (c *container) build(ctx context.Context) (proc.Spec, error) {
 	if err != nil {
 		return proc.Spec{}, err
 	}
+	resolv, err := w.resolvConf()
+	if err != nil {
+		return proc.Spec{}, err
+	}
 	box := c.isolation()
-	box.Mounts = append(mounts, proc.Mount{Source: binary, Target: entry, ReadOnly: true})
+	box.Mounts = append(mounts, resolv, proc.Mount{Source: binary, Target: entry, ReadOnly: true})
 	if err := os.MkdirAll(box.Root, 0o755); err != nil {
 		return proc.Spec{}, err
 	}

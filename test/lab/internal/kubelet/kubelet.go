@@ -40,6 +40,8 @@ type Options struct {
 	Images func(image string) (string, error)
 	// Reserved are the addresses of LoadBalancer Services that shall not get just any, by "namespace/name".
 	Reserved map[string]netip.Addr
+	// ReservedFirst are those of the first LoadBalancer Service of a namespace, by namespace.
+	ReservedFirst map[string]netip.Addr
 	// UpdateDelay passes until a changed ConfigMap or Secret shows in volumes.
 	UpdateDelay time.Duration
 	// Rootless: there is one user only, so containers' users and groups are not changed.
@@ -97,6 +99,10 @@ func Start(ctx context.Context, o Options) (*Kubelet, error) {
 		AddFunc: func(any) { k.balance() }, UpdateFunc: func(_, _ any) { k.balance() }, DeleteFunc: func(any) { k.balance() },
 	})
 	k.wg.Go(func() { newBalancer(k).run(ctx) })
+	if err := k.startDNS(ctx); err != nil {
+		k.Stop()
+		return nil, err
+	}
 	return k, nil
 }
 

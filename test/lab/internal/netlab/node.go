@@ -51,7 +51,11 @@ func (n *Node) AddPod(ip netip.Addr) (*NS, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = n.connect(pod, ip)
+	// Any user may listen on any port in there, as container runtimes have it.
+	err = pod.Do(func() error { return sysctl("ipv4/ip_unprivileged_port_start", "0") })
+	if err == nil {
+		err = n.connect(pod, ip)
+	}
 	if err != nil {
 		pod.Close()
 		return nil, fmt.Errorf("network of pod %s: %w", ip, err)

@@ -137,6 +137,9 @@ func (c Cluster) HubBalancer() netip.Addr { return c.addr(lbOctet, 1) }
 // RouterBalancer is the load balancer address of the router's Service, as fixed as the hub's.
 func (c Cluster) RouterBalancer() netip.Addr { return c.addr(lbOctet, 2) }
 
+// GatewayBalancer is the load balancer address of the first Gateway.
+func (c Cluster) GatewayBalancer() netip.Addr { return c.addr(lbOctet, 3) }
+
 // Location returns where the cluster is, if its name has a known place.
 func (c Cluster) Location() (Location, bool) {
 	l, ok := locations[c.Name]
