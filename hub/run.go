@@ -34,7 +34,6 @@ import (
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 	"github.com/isthmus-dev/isthmus/hub/internal/registry"
 	"github.com/isthmus-dev/isthmus/hub/internal/spoke"
-	"github.com/isthmus-dev/isthmus/internal/identity"
 )
 
 // Run runs the hub until ctx ends.
@@ -140,14 +139,14 @@ func (h *hub) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range []manager.Runnable{h.ids, h.liveness, h.engine, gateways} {
+	for _, r := range []manager.Runnable{h.ids, h.liveness, h.engine, gateways, h.ids.Rotator(h.members)} {
 		if err := h.mgr.Add(r); err != nil {
 			return err
 		}
 	}
 	return spoke.Setup(h.mgr, spoke.Options{
 		Fleet: h.o.Fleet, HubAddress: h.o.AdvertiseAddress, APIServer: h.o.APIServerURL, APICA: apiCA,
-		Bundle: h.ids.Bundle, Liveness: h.liveness, Findings: h.engine, Withdrawer: h.engine, Built: h.engine.Serving(),
+		Bundle: h.ids.Bundle, Trust: h.ids.InForce, Liveness: h.liveness, Findings: h.engine, Withdrawer: h.engine, Built: h.engine.Serving(),
 		SkipNameValidation: h.o.skipNameValidation,
 	})
 }
@@ -167,7 +166,7 @@ func (h *hub) buildEngine(ctx context.Context, epoch string) error {
 		}
 	}
 	h.engine, err = engine.New(engine.Options{
-		Fleet: h.o.Fleet, Epoch: epoch, Registry: h.registry, Liveness: h.liveness, Synced: known, Peer: identity.PeerID,
+		Fleet: h.o.Fleet, Epoch: epoch, Registry: h.registry, Liveness: h.liveness, Synced: known, Peer: h.ids.Peer,
 		Log: h.log.With("room", "engine"), Registerer: h.reg, Grace: h.o.StartGrace,
 		LeaseAge: h.leaseAge,
 	})

@@ -94,6 +94,7 @@ type controller struct {
 	keeper  *hublink.Keeper
 	routers *hublink.Routers
 	witness *hublink.Witness
+	trust   *hublink.Trust
 	exports *export.Metrics
 	links   *hublink.Metrics
 	applier *apply.Applier // nil where nothing is applied
@@ -157,11 +158,12 @@ func newController(o ControllerOptions, registry prometheus.Registerer) (*contro
 // newMember makes the parts that only the leader has.
 func (c *controller) newMember() {
 	o := c.opts
+	src := identity.NewSource()
 	c.keeper = hublink.NewKeeper(hublink.Options{
 		Fleet: o.Fleet, Spoke: o.Spoke, Namespace: o.Namespace, Kubernetes: c.clients.Kubernetes,
 		Issuer:     identity.Client{Address: o.HubAddress, Fleet: o.Fleet},
 		BundleFile: o.HubCAFile, TokenFile: o.JoinTokenFile,
-		Source: identity.NewSource(), Clock: clock.RealClock{}, Log: c.log, Metrics: c.links,
+		Source: src, Clock: clock.RealClock{}, Log: c.log, Metrics: c.links,
 	})
 	c.routers = &hublink.Routers{
 		Kubernetes: c.clients.Kubernetes, Namespace: o.Namespace, Service: o.RouterService,
@@ -180,6 +182,7 @@ func (c *controller) newMember() {
 			MayWrite: c.leader.Certain, Clock: clock.RealClock{}, Log: c.log, Metrics: c.applies,
 		})
 	}
+	c.trust = &hublink.Trust{Source: src, Pods: c.routerPods, Changed: c.poke, Clock: clock.RealClock{}}
 	c.witness = &hublink.Witness{Pods: c.routerPods, Changed: c.poke, Clock: clock.RealClock{}}
 }
 
@@ -214,6 +217,7 @@ func (c *controller) lead(ctx context.Context) {
 	g.Go(func() error { return c.keeper.Run(ctx) })
 	g.Go(func() error { c.routers.Run(ctx); return nil })
 	g.Go(func() error { c.witness.Run(ctx); return nil })
+	g.Go(func() error { c.trust.Run(ctx); return nil })
 	g.Go(func() error { c.sessions(ctx); return nil })
 	if c.applier != nil {
 		g.Go(func() error { c.applier.Run(ctx); return nil })
@@ -262,7 +266,7 @@ func (c *controller) session(ctx context.Context, hub *hublink.Hub) {
 	})
 	reporter := &export.Reporter{
 		Hub: hub.Client, Spoke: c.opts.Spoke, Namespace: hub.Namespace, Session: name, Version: version(c.opts.Version),
-		Digest: exporter.Digest, Routers: c.routers.Addresses, Unreachable: c.witness.Unreachable,
+		Digest: exporter.Digest, Routers: c.routers.Addresses, Unreachable: c.witness.Unreachable, Trust: c.trust.Uses,
 		Changed: c.changed, Clock: clock.RealClock{}, Log: log, Metrics: c.exports,
 		MayWrite: c.leader.Certain,
 	}

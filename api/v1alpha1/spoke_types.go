@@ -121,6 +121,10 @@ const (
 	// LargeNamespace (True: a namespace of more than 2,000 resources, whose requests take longer), PlacesCut (True: the fleet
 	// has more than 500 combinations of places, so not all places of some resources are used).
 	SpokeLimited = "Limited"
+	// SpokeTrustCurrent: the spoke, all its routers included, uses the trust bundle in force and a leaf of the CA in force.
+	// Reasons: TrustInForce (True); BundleOutdated, LeafOutdated (False: the spoke is asked to renew; during a rotation of
+	// the CA the next step waits for it), TrustNotReported (Unknown).
+	SpokeTrustCurrent = "TrustCurrent"
 )
 
 // Reasons of Spoke conditions; each is explained at its condition type.
@@ -143,6 +147,10 @@ const (
 	ReasonWithinLimits       = "WithinLimits"
 	ReasonLargeNamespace     = "LargeNamespace"
 	ReasonPlacesCut          = "PlacesCut"
+	ReasonTrustInForce       = "TrustInForce"
+	ReasonBundleOutdated     = "BundleOutdated"
+	ReasonLeafOutdated       = "LeafOutdated"
+	ReasonTrustNotReported   = "TrustNotReported"
 	ReasonLimitExceeded      = "LimitExceeded"
 	ReasonChangeRateExceeded = "ChangeRateExceeded"
 )
@@ -164,7 +172,7 @@ const (
 // SpokeStatus is what the hub knows of a spoke. Only the hub writes it.
 // +kubebuilder:validation:MinProperties=1
 type SpokeStatus struct {
-	// conditions are Joined, Available, Connected, Draining, RouterReady, Conflicted, Stale and Limited.
+	// conditions are Joined, Available, Connected, Draining, RouterReady, Conflicted, Stale, Limited and TrustCurrent.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

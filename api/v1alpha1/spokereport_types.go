@@ -46,6 +46,24 @@ const (
 	ProbingInactive ProbingState = "Inactive"
 )
 
+// TrustReport says which credentials a spoke uses: its controller, and all of its routers.
+type TrustReport struct {
+	// bundle is a digest of the trust bundle, in hexadecimal digits, as computed by internal/identity. While the routers
+	// differ, it is that of one that is behind.
+	// +required
+	// +kubebuilder:validation:Pattern=`^[0-9a-f]+$`
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Bundle string `json:"bundle,omitempty"`
+
+	// authority is the key identifier of the CA that signed the leaf, in hexadecimal digits.
+	// +required
+	// +kubebuilder:validation:Pattern=`^[0-9a-f]+$`
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Authority string `json:"authority,omitempty"`
+}
+
 // SpokeReportSpec is what a spoke says of itself.
 type SpokeReportSpec struct {
 	// spoke is the spoke's name; a report in another spoke's namespace is refused.
@@ -81,6 +99,10 @@ type SpokeReportSpec struct {
 	// is no witness.
 	// +optional
 	Probing ProbingState `json:"probing,omitempty"`
+
+	// trust is what the rotation of the fleet's CA waits for. Absent: not known yet, as of a spoke of an older version.
+	// +optional
+	Trust *TrustReport `json:"trust,omitempty,omitzero"`
 
 	// unreachable names the spokes whose routers this spoke's routers cannot reach. Exceptions only. The spoke's own name,
 	// unknown names, and those of a spoke that names more than half of the available ones, count for nothing.

@@ -12,14 +12,16 @@ import (
 )
 
 // Material is a set of credentials in PEM: Chain (leaf first), its private Key (PKCS #8) and the trust Bundle. Chain
-// and Key are both empty before enrolment.
-type Material struct{ Chain, Key, Bundle []byte }
+// and Key are both empty before enrolment. Retired, at the hub only and mostly empty, are CAs that ServerTLS still takes a
+// client's certificate of; whoever admits more than a renewal asks Source.Trusts.
+type Material struct{ Chain, Key, Bundle, Retired []byte }
 
 // loaded is a Material in the form that handshakes use.
 type loaded struct {
 	material Material
 	cert     *tls.Certificate // nil before enrolment
 	roots    *x509.CertPool
+	clients  *x509.CertPool // roots and retired ones
 }
 
 // Source is the current Material of a process. It is safe for concurrent use, and empty until the first Set.
@@ -89,7 +91,7 @@ func (s *Source) load() *loaded {
 }
 
 func (m Material) equal(o Material) bool {
-	return bytes.Equal(m.Chain, o.Chain) && bytes.Equal(m.Key, o.Key) && bytes.Equal(m.Bundle, o.Bundle)
+	return bytes.Equal(m.Chain, o.Chain) && bytes.Equal(m.Key, o.Key) && bytes.Equal(m.Bundle, o.Bundle) && bytes.Equal(m.Retired, o.Retired)
 }
 
 func load(m Material) (*loaded, error) {
@@ -100,6 +102,17 @@ func load(m Material) (*loaded, error) {
 	l := &loaded{material: m, roots: x509.NewCertPool()}
 	for _, c := range certs {
 		l.roots.AddCert(c)
+	}
+	l.clients = l.roots
+	if len(m.Retired) > 0 {
+		retired, err := ParseCertificates(m.Retired)
+		if err != nil {
+			return nil, fmt.Errorf("retired CAs: %w", err)
+		}
+		l.clients = l.roots.Clone()
+		for _, c := range retired {
+			l.clients.AddCert(c)
+		}
 	}
 	if len(m.Chain) == 0 && len(m.Key) == 0 {
 		return l, nil

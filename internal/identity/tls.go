@@ -101,10 +101,31 @@ func ServerTLS(src *Source) *tls.Config {
 			return nil, errNoMaterial
 		}
 		c := base.Clone()
-		c.ClientCAs = l.roots
+		c.ClientCAs = l.clients
 		return c, nil
 	}
 	return outer
+}
+
+// Trusts says whether a client's chain, as a handshake verified it, leads to src's bundle, and not only to a retired CA.
+func (s *Source) Trusts(ctx context.Context) bool {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return false
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	l := s.load()
+	if !ok || l == nil || len(info.State.PeerCertificates) == 0 {
+		return false
+	}
+	opts := x509.VerifyOptions{
+		Roots: l.roots, CurrentTime: s.now(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, c := range info.State.PeerCertificates[1:] {
+		opts.Intermediates.AddCert(c)
+	}
+	_, err := info.State.PeerCertificates[0].Verify(opts)
+	return err == nil
 }
 
 // onlyURI returns the one URI SAN of a certificate.

@@ -2,17 +2,12 @@ package identity
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
-	corev1 "k8s.io/api/core/v1"
 	clocktesting "k8s.io/utils/clock/testing"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/isthmus-dev/isthmus/internal/identity"
 )
 
 func TestReplicasShareOneCA(t *testing.T) {
@@ -34,62 +29,6 @@ func TestReplicasShareOneCA(t *testing.T) {
 		if b == "" || b != bundles[0] {
 			t.Fatal("replicas that started together have different CAs")
 		}
-	}
-}
-
-func setCA(t *testing.T, ns string, data map[string][]byte) {
-	t.Helper()
-	var s corev1.Secret
-	if err := api.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: SecretName}, &s); err != nil {
-		t.Fatal(err)
-	}
-	s.Data = data
-	if err := api.Update(t.Context(), &s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// TestCAReplaced: a broken CA and one that nobody trusts change nothing; bundle first, then signer, goes through.
-func TestCAReplaced(t *testing.T) {
-	namespace(t, "rotate", nil)
-	h := newHub(t, "rotate", clocktesting.NewFakeClock(time.Now()))
-	first, _ := h.service.Source().Get()
-	cert, key, err := makeCA("fleet", h.clock.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s corev1.Secret
-	if err := api.Get(t.Context(), client.ObjectKey{Namespace: "rotate", Name: SecretName}, &s); err != nil {
-		t.Fatal(err)
-	}
-	both := append(append([]byte{}, s.Data["ca.crt"]...), cert...)
-	same := func(what, wantErr string) {
-		t.Helper()
-		if err := h.service.refresh(t.Context()); err == nil || !strings.Contains(err.Error(), wantErr) {
-			t.Errorf("%s: %v, want an error with %q", what, err, wantErr)
-		}
-		if now, _ := h.service.Source().Get(); string(now.Chain) != string(first.Chain) || string(now.Bundle) != string(first.Bundle) {
-			t.Errorf("%s: the hub changed its leaf or bundle", what)
-		}
-	}
-	setCA(t, "rotate", map[string][]byte{"tls.crt": cert, "tls.key": s.Data["tls.key"], "ca.crt": cert})
-	same("a key that does not fit", "tls.key")
-	setCA(t, "rotate", map[string][]byte{"tls.crt": cert, "tls.key": key, "ca.crt": both})
-	same("a signer before its bundle", "trusted by nobody")
-	setCA(t, "rotate", map[string][]byte{"tls.crt": s.Data["tls.crt"], "tls.key": s.Data["tls.key"], "ca.crt": both})
-	if err := h.service.refresh(t.Context()); err != nil || string(h.service.Bundle()) != string(both) {
-		t.Fatalf("both in the bundle: %v", err)
-	}
-	setCA(t, "rotate", map[string][]byte{"tls.crt": cert, "tls.key": key, "ca.crt": both})
-	if err := h.service.refresh(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ca, err := identity.ParseCertificates(cert)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if leaf, _ := h.service.Source().Leaf(); leaf.CheckSignatureFrom(ca[0]) != nil {
-		t.Error("the hub's leaf is not of the new CA")
 	}
 }
 

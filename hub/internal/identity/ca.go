@@ -32,6 +32,8 @@ const (
 type authority struct {
 	cert   *x509.Certificate
 	key    crypto.Signer
+	chain  []byte // PEM, as in tls.crt
+	secret []byte // PEM, as in tls.key
 	bundle []byte // PEM, the roots that everybody trusts
 	roots  *x509.CertPool
 	// intermediates, PEM: sent behind each leaf; empty when cert is a root itself.
@@ -50,12 +52,12 @@ func makeCA(fleet string, now time.Time) (certPEM, keyPEM []byte, err error) {
 	}
 	tmpl := &x509.Certificate{
 		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: "isthmus CA", Organization: []string{fleet}},
+		Subject:               pkix.Name{CommonName: fmt.Sprintf("isthmus CA %x", serial.Bytes()[:4]), Organization: []string{fleet}},
 		NotBefore:             now.Add(-skew),
 		NotAfter:              now.Add(caLife),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
-		MaxPathLenZero:        true,
+		MaxPathLen:            1, // its successor is signed by it too, for those that miss the rotation
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		URIs:                  []*url.URL{{Scheme: "spiffe", Host: fleet}},
 	}
@@ -98,7 +100,7 @@ func parseCA(chainPEM, keyPEM, bundlePEM []byte, now time.Time) (*authority, err
 	if err != nil {
 		return nil, fmt.Errorf("ca.crt: %w", err)
 	}
-	a := &authority{cert: cert, key: key, bundle: bundlePEM, roots: x509.NewCertPool()}
+	a := &authority{cert: cert, key: key, chain: chainPEM, secret: keyPEM, bundle: bundlePEM, roots: x509.NewCertPool()}
 	for _, c := range bundle {
 		a.roots.AddCert(c)
 	}

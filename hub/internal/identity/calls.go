@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -53,6 +54,28 @@ func (s *Service) Renew(ctx context.Context, req *identitypb.RenewRequest) (*ide
 		return nil, status.Error(codes.PermissionDenied, "the Spoke of this leaf was deleted: join again with a new Spoke")
 	}
 	return answer, s.external("renew", id.Name, err)
+}
+
+// Trust implements identitypb.IdentityServer.
+func (s *Service) Trust(_ *identitypb.TrustRequest, stream grpc.ServerStreamingServer[identitypb.TrustNotice]) error {
+	if _, err := identity.PeerID(stream.Context()); err != nil {
+		return status.Error(codes.Unauthenticated, err.Error())
+	}
+	var told identity.Trust
+	for {
+		changed := s.source.Changed()
+		if now := s.InForce(); now != told {
+			if err := stream.Send(&identitypb.TrustNotice{Bundle: now.Bundle, Authority: now.Authority}); err != nil {
+				return err
+			}
+			told = now
+		}
+		select {
+		case <-stream.Context().Done():
+			return status.FromContextError(stream.Context().Err()).Err()
+		case <-changed:
+		}
+	}
 }
 
 // external is what a caller may see of an error.
@@ -181,7 +204,8 @@ func (s *Service) credentials(ctx context.Context, spoke *v1alpha1.Spoke, pub cr
 	if err != nil {
 		return nil, err
 	}
-	now, ca := s.opts.Clock.Now(), s.authority()
+	now := s.opts.Clock.Now()
+	ca, bundle := s.signing()
 	id := s.id(spoke)
 	chain, end, err := ca.sign(pub, id.URI(), id.DNSName(), now)
 	if err != nil {
@@ -189,7 +213,7 @@ func (s *Service) credentials(ctx context.Context, spoke *v1alpha1.Spoke, pub cr
 	}
 	return &identitypb.Credentials{
 		CertificateChain: chain,
-		TrustBundle:      ca.bundle,
+		TrustBundle:      bundle,
 		ApiToken:         token,
 		ApiTokenExpires:  timestamppb.New(expires),
 		RenewAfter:       timestamppb.New(s.renewAfter(now, end, expires)),

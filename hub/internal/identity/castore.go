@@ -14,7 +14,11 @@ import (
 // SecretName is the name of the CA's Secret in the hub's namespace.
 const SecretName = "isthmus-ca"
 
-const keyCACert = "ca.crt"
+const (
+	keyCACert      = "ca.crt"
+	managedByLabel = "app.kubernetes.io/managed-by"
+	managedBy      = "isthmus"
+)
 
 // loadCA reads the CA's Secret, which it makes when there is none. Of two replicas that make it, one wins and both use
 // that one.
@@ -39,13 +43,21 @@ func loadCA(ctx context.Context, c client.Client, namespace, fleet string, now t
 }
 
 func createCA(ctx context.Context, c client.Client, namespace, fleet string, now time.Time) error {
-	cert, key, err := makeCA(fleet, now)
+	data, err := newCAData(fleet, now)
 	if err != nil {
 		return err
 	}
 	return c.Create(ctx, &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretName, Labels: map[string]string{"app.kubernetes.io/managed-by": "isthmus"}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: SecretName, Labels: map[string]string{managedByLabel: managedBy}},
 		Type:       corev1.SecretTypeTLS,
-		Data:       map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key, keyCACert: cert},
+		Data:       data,
 	})
+}
+
+func newCAData(fleet string, now time.Time) (map[string][]byte, error) {
+	cert, key, err := makeCA(fleet, now)
+	if err != nil {
+		return nil, err
+	}
+	return map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key, keyCACert: cert}, nil
 }

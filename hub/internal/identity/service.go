@@ -37,7 +37,7 @@ type Options struct {
 	// Registerer takes the metrics; none are kept when nil.
 	Registerer prometheus.Registerer
 	Log        *slog.Logger
-	// Clock, Rand (0 <= r < 1, for jitter) and Refresh (how often the CA's Secret is read, 10 s) have defaults.
+	// Clock, Rand (0 <= r < 1, for jitter) and Refresh (how often the Secrets are read, 2 s) have defaults.
 	Clock   clock.WithTicker
 	Rand    func() float64
 	Refresh time.Duration
@@ -51,7 +51,7 @@ type Service struct {
 	metrics serviceMetrics
 
 	mu         sync.Mutex
-	ca         *authority
+	trust      *trust // as last read
 	own        ownLeaf
 	lastFailed string
 }
@@ -59,7 +59,7 @@ type Service struct {
 // ownLeaf is the hub's serving leaf: made anew when its CA is another, its bundle changed, or at renewAt.
 type ownLeaf struct {
 	signer  *x509.Certificate
-	bundle  string
+	trusts  string // bundle, retired CAs and cross certificate
 	renewAt time.Time
 }
 
@@ -72,7 +72,7 @@ func NewService(ctx context.Context, o Options) (*Service, error) {
 		o.Rand = rand.Float64
 	}
 	if o.Refresh == 0 {
-		o.Refresh = 10 * time.Second
+		o.Refresh = 2 * time.Second
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -102,7 +102,23 @@ func (s *Service) Bundle() []byte {
 // NeedLeaderElection is false: every replica serves.
 func (s *Service) NeedLeaderElection() bool { return false }
 
-// Start follows the CA's Secret and renews the hub's leaf until ctx ends.
+// Peer is identity.PeerID of a spoke whose leaf is of a CA in the bundle: one of a retired CA may be renewed and nothing else.
+func (s *Service) Peer(ctx context.Context) (identity.ID, error) {
+	id, err := identity.PeerID(ctx)
+	if err == nil && !s.source.Trusts(ctx) {
+		err = fmt.Errorf("identity: the certificate of %s is of a CA that is no longer in force: it can be renewed only", id)
+	}
+	return id, err
+}
+
+// InForce is what a spoke has to use to be current.
+func (s *Service) InForce() identity.Trust {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trust.want()
+}
+
+// Start follows Secret isthmus-trust and renews the hub's leaf until ctx ends.
 func (s *Service) Start(ctx context.Context) error {
 	tick := s.opts.Clock.NewTicker(s.opts.Refresh)
 	defer tick.Stop()
@@ -131,34 +147,33 @@ func (s *Service) report(err error) {
 	}
 	s.lastFailed = text
 	if err != nil {
-		s.opts.Log.Error("CA not usable, the previous one stays in use", "error", err)
+		s.opts.Log.Error("State of trust not usable, the previous one stays in force", "error", err)
 		return
 	}
-	s.opts.Log.Info("CA usable again")
+	s.opts.Log.Info("State of trust usable again")
 }
 
-// refresh takes over what the Secret holds, if it works, and renews the hub's leaf when it is time, with the previous CA
-// if need be.
+// refresh takes over what Secret isthmus-trust says, if it works, and renews the hub's leaf when it is time, by what was said
+// before if need be.
 func (s *Service) refresh(ctx context.Context) error {
 	now := s.opts.Clock.Now()
-	next, err := loadCA(ctx, s.opts.Client, s.opts.Namespace, s.opts.Fleet, now)
+	_, next, err := loadTrust(ctx, s.opts.Client, s.opts.Namespace, s.opts.Fleet, now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil && s.ca != nil && !next.cert.Equal(s.ca.cert) && next.trustedBy(s.ca.roots, now) != nil {
-		err = fmt.Errorf("the new CA in Secret %s is trusted by nobody yet: put its certificate into ca.crt beside the old one, "+
-			"wait until all spokes have renewed, then replace tls.crt and tls.key", SecretName)
-	}
 	if err == nil {
-		s.ca = next
+		s.trust = &next
 	}
-	if s.ca == nil {
+	if s.trust == nil {
 		return err
 	}
 	return errors.Join(err, s.renewOwn(now))
 }
 
 func (s *Service) renewOwn(now time.Time) error {
-	if s.own.signer.Equal(s.ca.cert) && s.own.bundle == string(s.ca.bundle) && now.Before(s.own.renewAt) {
+	ca := s.trust.active()
+	bundle, chained := s.trust.bundle(), s.trust.hubChain(nil)
+	trusts := string(bundle) + "|" + string(s.trust.retired) + "|" + string(chained)
+	if s.own.signer.Equal(ca.cert) && s.own.trusts == trusts && now.Before(s.own.renewAt) {
 		return nil
 	}
 	key, csr, err := identity.NewCSR()
@@ -169,14 +184,15 @@ func (s *Service) renewOwn(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	chain, end, err := s.ca.sign(pub, identity.HubURI(s.opts.Fleet), identity.HubDNSName(s.opts.Fleet), now)
+	chain, end, err := ca.sign(pub, identity.HubURI(s.opts.Fleet), identity.HubDNSName(s.opts.Fleet), now)
 	if err != nil {
 		return err
 	}
-	if err := s.source.Set(identity.Material{Chain: chain, Key: key, Bundle: s.ca.bundle}); err != nil {
+	m := identity.Material{Chain: append(chain, chained...), Key: key, Bundle: bundle, Retired: s.trust.retired}
+	if err := s.source.Set(m); err != nil {
 		return fmt.Errorf("the hub's leaf: %w", err)
 	}
-	s.own = ownLeaf{signer: s.ca.cert, bundle: string(s.ca.bundle), renewAt: s.renewAfter(now, end)}
+	s.own = ownLeaf{signer: ca.cert, trusts: trusts, renewAt: s.renewAfter(now, end)}
 	s.metrics.leafExpires.Set(float64(end.Unix()))
 	return nil
 }
@@ -192,8 +208,9 @@ func (s *Service) renewAfter(now time.Time, ends ...time.Time) time.Time {
 	return now.Add(time.Duration(third * (1 + s.opts.Rand()/10)))
 }
 
-func (s *Service) authority() *authority {
+// signing is the CA that signs now, and the bundle that goes with its leaves.
+func (s *Service) signing() (*authority, []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ca
+	return s.trust.active(), s.trust.bundle()
 }

@@ -45,10 +45,12 @@ type Knowledge struct {
 	Refused  []Refusal
 	// Version and Session of the report.
 	Version, Session string
+	// Trust is what the report says that the spoke uses; zero: nothing.
+	Trust v1alpha1.TrustReport
 }
 
 func (k Knowledge) equal(o Knowledge) bool {
-	return k.verdict().Equal(o.verdict()) && k.Reported == o.Reported && k.Version == o.Version && k.Session == o.Session &&
+	return k.verdict().Equal(o.verdict()) && k.Reported == o.Reported && k.Version == o.Version && k.Session == o.Session && k.Trust == o.Trust &&
 		slices.Equal(k.Routers, o.Routers) && slices.Equal(k.Accepted, o.Accepted) && slices.Equal(k.Refused, o.Refused)
 }
 

@@ -57,6 +57,7 @@ type scope struct {
 	conflict string
 	join     joinState
 	known    liveness.Knowledge
+	inForce  identity.Trust // what spokes have to use
 	// built: counts are those of a build, not of an engine that has just started.
 	built   bool
 	counts  counts
@@ -141,7 +142,7 @@ func (r *reconciler) ensureFinalizer(ctx context.Context, spoke *v1alpha1.Spoke)
 // observe takes in what others know of the spoke.
 func (r *reconciler) observe(_ context.Context, s *scope) error {
 	s.known, s.built = r.Liveness.Get(s.spoke.Name), isClosed(r.Built)
-	s.counts = countsOf(r.Findings, s.spoke.Name)
+	s.counts, s.inForce = countsOf(r.Findings, s.spoke.Name), r.Trust()
 	s.drained = r.Findings.Drained(s.spoke.Name)
 	return nil
 }
@@ -175,7 +176,7 @@ func (r *reconciler) patchStatus(ctx context.Context, before *v1alpha1.Spoke, s 
 // setup watches Spokes, what belongs to them, and whatever changes what their status says.
 func (r *reconciler) setup(mgr manager.Manager) error {
 	changes := make(chan event.GenericEvent)
-	if err := mgr.Add(&changePump{reader: mgr.GetClient(), liveness: r.Liveness, findings: r.Findings, built: r.Built, out: changes}); err != nil {
+	if err := mgr.Add(&changePump{reader: mgr.GetClient(), liveness: r.Liveness, findings: r.Findings, trust: r.Trust, built: r.Built, out: changes}); err != nil {
 		return err
 	}
 	byOwner := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
+	"github.com/isthmus-dev/isthmus/internal/identity"
 )
 
 // pumpInterval is the shortest time between two rounds: a fleet that boots changes something every millisecond.
@@ -21,6 +22,7 @@ type changePump struct {
 	reader   client.Reader
 	liveness Liveness
 	findings Findings
+	trust    func() identity.Trust
 	built    <-chan struct{}
 	out      chan<- event.GenericEvent
 }
@@ -31,6 +33,7 @@ type seen struct {
 	built   bool
 	counts  counts
 	drained bool
+	trust   identity.Trust
 }
 
 // Start runs until ctx ends.
@@ -73,7 +76,7 @@ func (p *changePump) round(ctx context.Context, last map[string]seen) (map[strin
 	next := make(map[string]seen, len(spokes.Items))
 	for i := range spokes.Items {
 		spoke := &spokes.Items[i]
-		now := seen{known: p.liveness.Get(spoke.Name), built: isClosed(p.built), drained: p.findings.Drained(spoke.Name), counts: countsOf(p.findings, spoke.Name)}
+		now := seen{known: p.liveness.Get(spoke.Name), built: isClosed(p.built), drained: p.findings.Drained(spoke.Name), counts: countsOf(p.findings, spoke.Name), trust: p.trust()}
 		next[spoke.Name] = now
 		if old, ok := last[spoke.Name]; ok && reflect.DeepEqual(old, now) {
 			continue

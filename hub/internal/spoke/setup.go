@@ -38,7 +38,9 @@ type Options struct {
 	APIServer  string
 	APICA      []byte
 	// Bundle is the current trust bundle, PEM.
-	Bundle     func() []byte
+	Bundle func() []byte
+	// Trust is what spokes have to use now.
+	Trust      func() identity.Trust
 	Liveness   Liveness
 	Findings   Findings
 	Withdrawer Withdrawer
@@ -61,8 +63,8 @@ func (o *Options) complete(mgr manager.Manager) error {
 	if err := identity.ValidateFleet(o.Fleet); err != nil {
 		return err
 	}
-	if o.HubAddress == "" || o.APIServer == "" || o.Bundle == nil || o.Liveness == nil || o.Findings == nil || o.Withdrawer == nil {
-		return errors.New("spoke: HubAddress, APIServer, Bundle, Liveness, Findings and Withdrawer are required")
+	if o.HubAddress == "" || o.APIServer == "" || o.Bundle == nil || o.Trust == nil || o.Liveness == nil || o.Findings == nil || o.Withdrawer == nil {
+		return errors.New("spoke: HubAddress, APIServer, Bundle, Trust, Liveness, Findings and Withdrawer are required")
 	}
 	if o.WithdrawTimeout == 0 {
 		o.WithdrawTimeout = 10 * time.Second

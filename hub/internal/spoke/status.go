@@ -45,6 +45,9 @@ func describe(s *scope) {
 	set(available(s))
 	set(connected(s))
 	set(routerReady(s))
+	if s.inForce.Bundle != "" {
+		set(trustCurrent(s))
+	}
 	if s.built {
 		st.Exported = ptr.To(int32(s.counts.exported))
 		set(conflicted(s))
@@ -90,6 +93,21 @@ func routerReady(s *scope) metav1.Condition {
 		c.Reason, c.Message = v1alpha1.ReasonAddressRefused, "no reported address can be used: "+told
 	default:
 		c.Reason, c.Message = v1alpha1.ReasonNoRouter, "the spoke has reported no router address: its router's Service needs a LoadBalancer or node address, or set the chart's value"
+	}
+	return c
+}
+
+func trustCurrent(s *scope) metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.SpokeTrustCurrent, Status: metav1.ConditionFalse}
+	switch uses := s.known.Trust; {
+	case uses.Bundle == "":
+		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, v1alpha1.ReasonTrustNotReported, "the spoke has not said yet which certificates it and its routers use"
+	case uses.Bundle != s.inForce.Bundle:
+		c.Reason, c.Message = v1alpha1.ReasonBundleOutdated, "the spoke, or one of its routers, uses another trust bundle than the one in force; it has been asked to renew"
+	case uses.Authority != s.inForce.Authority:
+		c.Reason, c.Message = v1alpha1.ReasonLeafOutdated, "the spoke, or one of its routers, uses a certificate of another CA than the one in force; it has been asked to renew"
+	default:
+		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonTrustInForce, "the spoke and its routers use the trust bundle and the CA in force"
 	}
 	return c
 }

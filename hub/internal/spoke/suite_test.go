@@ -27,6 +27,7 @@ import (
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 	"github.com/isthmus-dev/isthmus/hub/internal/registry"
+	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
@@ -106,6 +107,9 @@ func (e *engine) Drained(name string) bool {
 	return e.drained[name]
 }
 
+// Trust is what spokes have to use.
+func (e *engine) Trust() identity.Trust { return identity.Trust{Bundle: "b0", Authority: "a0"} }
+
 func (e *engine) Changes() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -143,7 +147,7 @@ func start(t *testing.T, change ...func(*Options, *liveness.Options)) *fixture {
 	lo := liveness.Options{Cache: mgr.GetCache(), LeaseDuration: 10 * time.Second}
 	o := Options{
 		Fleet: "fleet", HubAddress: "hub.example:8443", APIServer: "https://hub.example:6443", APICA: []byte("api-ca"),
-		Bundle: func() []byte { return []byte("bundle") }, Findings: f.engine, Withdrawer: f.engine, Clock: f.clock,
+		Bundle: func() []byte { return []byte("bundle") }, Trust: f.engine.Trust, Findings: f.engine, Withdrawer: f.engine, Clock: f.clock,
 		SkipNameValidation: true,
 	}
 	for _, c := range change {

@@ -22,6 +22,96 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type TrustRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustRequest) Reset() {
+	*x = TrustRequest{}
+	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustRequest) ProtoMessage() {}
+
+func (x *TrustRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustRequest.ProtoReflect.Descriptor instead.
+func (*TrustRequest) Descriptor() ([]byte, []int) {
+	return file_internal_identity_identitypb_identity_proto_rawDescGZIP(), []int{0}
+}
+
+type TrustNotice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Digest of the trust bundle in force, as internal/identity computes it.
+	Bundle string `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	// Key identifier of the CA that signs leaves, as internal/identity computes it.
+	Authority     string `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustNotice) Reset() {
+	*x = TrustNotice{}
+	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustNotice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustNotice) ProtoMessage() {}
+
+func (x *TrustNotice) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustNotice.ProtoReflect.Descriptor instead.
+func (*TrustNotice) Descriptor() ([]byte, []int) {
+	return file_internal_identity_identitypb_identity_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *TrustNotice) GetBundle() string {
+	if x != nil {
+		return x.Bundle
+	}
+	return ""
+}
+
+func (x *TrustNotice) GetAuthority() string {
+	if x != nil {
+		return x.Authority
+	}
+	return ""
+}
+
 type EnrollRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the Spoke.
@@ -36,7 +126,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[0]
+	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -48,7 +138,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[0]
+	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -61,7 +151,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_internal_identity_identitypb_identity_proto_rawDescGZIP(), []int{0}
+	return file_internal_identity_identitypb_identity_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *EnrollRequest) GetSpoke() string {
@@ -95,7 +185,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[1]
+	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -107,7 +197,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[1]
+	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -120,7 +210,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_internal_identity_identitypb_identity_proto_rawDescGZIP(), []int{1}
+	return file_internal_identity_identitypb_identity_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RenewRequest) GetCsr() []byte {
@@ -154,7 +244,7 @@ type Credentials struct {
 
 func (x *Credentials) Reset() {
 	*x = Credentials{}
-	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[2]
+	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -166,7 +256,7 @@ func (x *Credentials) String() string {
 func (*Credentials) ProtoMessage() {}
 
 func (x *Credentials) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[2]
+	mi := &file_internal_identity_identitypb_identity_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -179,7 +269,7 @@ func (x *Credentials) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
 func (*Credentials) Descriptor() ([]byte, []int) {
-	return file_internal_identity_identitypb_identity_proto_rawDescGZIP(), []int{2}
+	return file_internal_identity_identitypb_identity_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Credentials) GetCertificateChain() []byte {
@@ -242,7 +332,11 @@ var File_internal_identity_identitypb_identity_proto protoreflect.FileDescriptor
 
 const file_internal_identity_identitypb_identity_proto_rawDesc = "" +
 	"\n" +
-	"+internal/identity/identitypb/identity.proto\x12\x19isthmus.identity.v1alpha1\x1a\x1fgoogle/protobuf/timestamp.proto\"M\n" +
+	"+internal/identity/identitypb/identity.proto\x12\x19isthmus.identity.v1alpha1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0e\n" +
+	"\fTrustRequest\"C\n" +
+	"\vTrustNotice\x12\x16\n" +
+	"\x06bundle\x18\x01 \x01(\tR\x06bundle\x12\x1c\n" +
+	"\tauthority\x18\x02 \x01(\tR\tauthority\"M\n" +
 	"\rEnrollRequest\x12\x14\n" +
 	"\x05spoke\x18\x01 \x01(\tR\x05spoke\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x10\n" +
@@ -259,10 +353,11 @@ const file_internal_identity_identitypb_identity_proto_rawDesc = "" +
 	"\n" +
 	"api_server\x18\x06 \x01(\tR\tapiServer\x12\x15\n" +
 	"\x06api_ca\x18\a \x01(\fR\x05apiCa\x12\x1c\n" +
-	"\tnamespace\x18\b \x01(\tR\tnamespace2\xc0\x01\n" +
+	"\tnamespace\x18\b \x01(\tR\tnamespace2\x9c\x02\n" +
 	"\bIdentity\x12Z\n" +
 	"\x06Enroll\x12(.isthmus.identity.v1alpha1.EnrollRequest\x1a&.isthmus.identity.v1alpha1.Credentials\x12X\n" +
-	"\x05Renew\x12'.isthmus.identity.v1alpha1.RenewRequest\x1a&.isthmus.identity.v1alpha1.CredentialsB=Z;github.com/isthmus-dev/isthmus/internal/identity/identitypbb\x06proto3"
+	"\x05Renew\x12'.isthmus.identity.v1alpha1.RenewRequest\x1a&.isthmus.identity.v1alpha1.Credentials\x12Z\n" +
+	"\x05Trust\x12'.isthmus.identity.v1alpha1.TrustRequest\x1a&.isthmus.identity.v1alpha1.TrustNotice0\x01B=Z;github.com/isthmus-dev/isthmus/internal/identity/identitypbb\x06proto3"
 
 var (
 	file_internal_identity_identitypb_identity_proto_rawDescOnce sync.Once
@@ -276,22 +371,26 @@ func file_internal_identity_identitypb_identity_proto_rawDescGZIP() []byte {
 	return file_internal_identity_identitypb_identity_proto_rawDescData
 }
 
-var file_internal_identity_identitypb_identity_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_internal_identity_identitypb_identity_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_internal_identity_identitypb_identity_proto_goTypes = []any{
-	(*EnrollRequest)(nil),         // 0: isthmus.identity.v1alpha1.EnrollRequest
-	(*RenewRequest)(nil),          // 1: isthmus.identity.v1alpha1.RenewRequest
-	(*Credentials)(nil),           // 2: isthmus.identity.v1alpha1.Credentials
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*TrustRequest)(nil),          // 0: isthmus.identity.v1alpha1.TrustRequest
+	(*TrustNotice)(nil),           // 1: isthmus.identity.v1alpha1.TrustNotice
+	(*EnrollRequest)(nil),         // 2: isthmus.identity.v1alpha1.EnrollRequest
+	(*RenewRequest)(nil),          // 3: isthmus.identity.v1alpha1.RenewRequest
+	(*Credentials)(nil),           // 4: isthmus.identity.v1alpha1.Credentials
+	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 }
 var file_internal_identity_identitypb_identity_proto_depIdxs = []int32{
-	3, // 0: isthmus.identity.v1alpha1.Credentials.api_token_expires:type_name -> google.protobuf.Timestamp
-	3, // 1: isthmus.identity.v1alpha1.Credentials.renew_after:type_name -> google.protobuf.Timestamp
-	0, // 2: isthmus.identity.v1alpha1.Identity.Enroll:input_type -> isthmus.identity.v1alpha1.EnrollRequest
-	1, // 3: isthmus.identity.v1alpha1.Identity.Renew:input_type -> isthmus.identity.v1alpha1.RenewRequest
-	2, // 4: isthmus.identity.v1alpha1.Identity.Enroll:output_type -> isthmus.identity.v1alpha1.Credentials
-	2, // 5: isthmus.identity.v1alpha1.Identity.Renew:output_type -> isthmus.identity.v1alpha1.Credentials
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
+	5, // 0: isthmus.identity.v1alpha1.Credentials.api_token_expires:type_name -> google.protobuf.Timestamp
+	5, // 1: isthmus.identity.v1alpha1.Credentials.renew_after:type_name -> google.protobuf.Timestamp
+	2, // 2: isthmus.identity.v1alpha1.Identity.Enroll:input_type -> isthmus.identity.v1alpha1.EnrollRequest
+	3, // 3: isthmus.identity.v1alpha1.Identity.Renew:input_type -> isthmus.identity.v1alpha1.RenewRequest
+	0, // 4: isthmus.identity.v1alpha1.Identity.Trust:input_type -> isthmus.identity.v1alpha1.TrustRequest
+	4, // 5: isthmus.identity.v1alpha1.Identity.Enroll:output_type -> isthmus.identity.v1alpha1.Credentials
+	4, // 6: isthmus.identity.v1alpha1.Identity.Renew:output_type -> isthmus.identity.v1alpha1.Credentials
+	1, // 7: isthmus.identity.v1alpha1.Identity.Trust:output_type -> isthmus.identity.v1alpha1.TrustNotice
+	5, // [5:8] is the sub-list for method output_type
+	2, // [2:5] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
 	2, // [2:2] is the sub-list for extension extendee
 	0, // [0:2] is the sub-list for field type_name
@@ -308,7 +407,7 @@ func file_internal_identity_identitypb_identity_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_identity_identitypb_identity_proto_rawDesc), len(file_internal_identity_identitypb_identity_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

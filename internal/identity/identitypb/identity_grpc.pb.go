@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Identity_Enroll_FullMethodName = "/isthmus.identity.v1alpha1.Identity/Enroll"
 	Identity_Renew_FullMethodName  = "/isthmus.identity.v1alpha1.Identity/Renew"
+	Identity_Trust_FullMethodName  = "/isthmus.identity.v1alpha1.Identity/Trust"
 )
 
 // IdentityClient is the client API for Identity service.
@@ -36,6 +37,10 @@ type IdentityClient interface {
 	// Renew gives new credentials to the spoke whose leaf the connection carries. Errors: INVALID_ARGUMENT,
 	// UNAUTHENTICATED (no leaf), PERMISSION_DENIED (the leaf's Spoke is gone or is another one now).
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*Credentials, error)
+	// Trust tells the spoke whose leaf the connection carries what the fleet trusts now, and again after each change, so
+	// that a spoke whose credentials are behind renews them at once. The stream ends with the server only. Errors:
+	// UNAUTHENTICATED (no leaf).
+	Trust(ctx context.Context, in *TrustRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TrustNotice], error)
 }
 
 type identityClient struct {
@@ -66,6 +71,25 @@ func (c *identityClient) Renew(ctx context.Context, in *RenewRequest, opts ...gr
 	return out, nil
 }
 
+func (c *identityClient) Trust(ctx context.Context, in *TrustRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TrustNotice], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Identity_ServiceDesc.Streams[0], Identity_Trust_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TrustRequest, TrustNotice]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Identity_TrustClient = grpc.ServerStreamingClient[TrustNotice]
+
 // IdentityServer is the server API for Identity service.
 // All implementations must embed UnimplementedIdentityServer
 // for forward compatibility.
@@ -79,6 +103,10 @@ type IdentityServer interface {
 	// Renew gives new credentials to the spoke whose leaf the connection carries. Errors: INVALID_ARGUMENT,
 	// UNAUTHENTICATED (no leaf), PERMISSION_DENIED (the leaf's Spoke is gone or is another one now).
 	Renew(context.Context, *RenewRequest) (*Credentials, error)
+	// Trust tells the spoke whose leaf the connection carries what the fleet trusts now, and again after each change, so
+	// that a spoke whose credentials are behind renews them at once. The stream ends with the server only. Errors:
+	// UNAUTHENTICATED (no leaf).
+	Trust(*TrustRequest, grpc.ServerStreamingServer[TrustNotice]) error
 	mustEmbedUnimplementedIdentityServer()
 }
 
@@ -94,6 +122,9 @@ func (UnimplementedIdentityServer) Enroll(context.Context, *EnrollRequest) (*Cre
 }
 func (UnimplementedIdentityServer) Renew(context.Context, *RenewRequest) (*Credentials, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedIdentityServer) Trust(*TrustRequest, grpc.ServerStreamingServer[TrustNotice]) error {
+	return status.Error(codes.Unimplemented, "method Trust not implemented")
 }
 func (UnimplementedIdentityServer) mustEmbedUnimplementedIdentityServer() {}
 func (UnimplementedIdentityServer) testEmbeddedByValue()                  {}
@@ -152,6 +183,17 @@ func _Identity_Renew_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Identity_Trust_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TrustRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(IdentityServer).Trust(m, &grpc.GenericServerStream[TrustRequest, TrustNotice]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Identity_TrustServer = grpc.ServerStreamingServer[TrustNotice]
+
 // Identity_ServiceDesc is the grpc.ServiceDesc for Identity service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -168,6 +210,12 @@ var Identity_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Identity_Renew_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Trust",
+			Handler:       _Identity_Trust_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "internal/identity/identitypb/identity.proto",
 }

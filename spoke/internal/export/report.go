@@ -33,6 +33,8 @@ type Reporter struct {
 	Digest      func() (v1alpha1.SliceDigest, bool)
 	Routers     func() ([]v1alpha1.RouterAddress, bool)
 	Unreachable func() ([]string, bool)
+	// Trust is what credentials the spoke uses; nil: not known, and the report keeps what it says. Optional.
+	Trust func() *v1alpha1.TrustReport
 	// Changed yields when one of these may answer something new.
 	Changed <-chan struct{}
 	// MayWrite says whether this process is the one that writes. Optional.
@@ -113,6 +115,11 @@ func (r *Reporter) report(ctx context.Context) error {
 		spec.Probing = v1alpha1.ProbingActive
 	}
 	spec.Unreachable = clip(unreachable, 1024)
+	if r.Trust != nil {
+		if t := r.Trust(); t != nil {
+			spec.Trust = t
+		}
+	}
 	if routers, known := r.Routers(); known {
 		spec.Routers = clip(routers, 16)
 	}

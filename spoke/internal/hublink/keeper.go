@@ -42,6 +42,8 @@ const (
 type Issuer interface {
 	EnrollWith(ctx context.Context, bundle []byte, spoke, token string, key []byte) (identity.Credentials, error)
 	Renew(ctx context.Context, src *identity.Source) (identity.Credentials, error)
+	// Follow tells what is in force until the connection fails.
+	Follow(ctx context.Context, src *identity.Source, notice func(identity.Trust)) error
 }
 
 // Options of a Keeper.
@@ -61,8 +63,9 @@ type Options struct {
 
 // Keeper obtains, keeps and renews credentials.
 type Keeper struct {
-	opts    Options
-	refresh chan struct{}
+	opts     Options
+	refresh  chan struct{}
+	outdated chan struct{} // the hub says that something else is in force
 
 	mu      sync.Mutex
 	current identity.Credentials
@@ -70,11 +73,12 @@ type Keeper struct {
 	changed chan struct{}
 	state   State
 	detail  string
+	inForce identity.Trust // as the hub said last
 }
 
 // NewKeeper makes a Keeper; Run works.
 func NewKeeper(o Options) *Keeper {
-	return &Keeper{opts: o, refresh: make(chan struct{}, 1), changed: make(chan struct{}), state: Starting, detail: "credentials have not been read yet"}
+	return &Keeper{opts: o, refresh: make(chan struct{}, 1), outdated: make(chan struct{}, 1), changed: make(chan struct{}), state: Starting, detail: "credentials have not been read yet"}
 }
 
 // Current credentials; false before the first.
@@ -108,6 +112,11 @@ func (k *Keeper) Refresh() {
 
 // Run works until ctx ends.
 func (k *Keeper) Run(ctx context.Context) error {
+	var following sync.WaitGroup
+	defer following.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	following.Go(func() { k.followTrust(ctx) })
 	c, err := k.load(ctx)
 	if err == nil {
 		err = k.adopt(c)
@@ -190,7 +199,7 @@ func (k *Keeper) keep(ctx context.Context, c identity.Credentials) {
 func (k *Keeper) waitForRenewal(ctx context.Context) bool {
 	c, _ := k.Current()
 	wait := c.RenewAfter.Sub(k.opts.Clock.Now())
-	if wait <= 0 {
+	if wait <= 0 || k.behind() { // renew has paused
 		return ctx.Err() == nil
 	}
 	timer := k.opts.Clock.NewTimer(wait)
@@ -199,6 +208,9 @@ func (k *Keeper) waitForRenewal(ctx context.Context) bool {
 	case <-ctx.Done():
 		return false
 	case <-timer.C():
+	case <-k.outdated:
+		k.opts.Log.Info("the hub has another trust bundle or CA in force, renewing now")
+		k.sleep(ctx, time.Duration(rand.Int64N(int64(renewSpread))))
 	case <-k.refresh:
 		k.opts.Log.Info("the hub's API server refused the token, renewing it now")
 		k.sleep(ctx, jitter(refreshPause/5))
@@ -237,6 +249,10 @@ func (k *Keeper) renew(ctx context.Context) bool {
 func (k *Keeper) drain() {
 	select {
 	case <-k.refresh:
+	default:
+	}
+	select {
+	case <-k.outdated:
 	default:
 	}
 }

@@ -50,6 +50,7 @@ type Hub struct {
 	server *grpc.Server
 	addr   string
 	issued int
+	told   chan struct{} // closed when something else is in force
 }
 
 // NewHub makes a Hub; Serve serves it.
@@ -62,15 +63,66 @@ func NewHub(now func() time.Time) (*Hub, error) {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: now().Add(-time.Hour), NotAfter: now().AddDate(10, 0, 0), KeyUsage: x509.KeyUsageCertSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		return nil, err
-	}
-	ca, err := x509.ParseCertificate(der)
+	ca, der, err := newCA(tmpl, key)
 	return &Hub{
 		Lifetime: 7 * 24 * time.Hour, RenewAfter: 56 * time.Hour, Now: now, ca: ca, key: key, bundle: encode("CERTIFICATE", der), serial: 1,
-		spokes: map[string]identity.ID{}, tokens: map[string]identity.ID{},
+		spokes: map[string]identity.ID{}, tokens: map[string]identity.ID{}, told: make(chan struct{}),
 	}, err
+}
+
+func newCA(tmpl *x509.Certificate, key *ecdsa.PrivateKey) (*x509.Certificate, []byte, error) {
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		return nil, nil, err
+	}
+	ca, err := x509.ParseCertificate(der)
+	return ca, der, err
+}
+
+// Replace makes another CA that signs from now on. The one before stays in the bundle.
+func (h *Hub) Replace() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	ca, der, err := newCA(&x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "next test CA"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: h.Now().Add(-time.Hour), NotAfter: h.Now().AddDate(10, 0, 0), KeyUsage: x509.KeyUsageCertSign,
+	}, key)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ca, h.key, h.bundle = ca, key, append(h.bundle, encode("CERTIFICATE", der)...)
+	close(h.told)
+	h.told = make(chan struct{})
+	return nil
+}
+
+// InForce is what spokes are told to use.
+func (h *Hub) InForce() identity.Trust {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return identity.Trust{Bundle: identity.BundleDigest(h.bundle), Authority: identity.KeyID(h.ca)}
+}
+
+// Trust implements the service.
+func (h *Hub) Trust(_ *identitypb.TrustRequest, stream grpc.ServerStreamingServer[identitypb.TrustNotice]) error {
+	for {
+		h.mu.Lock()
+		told := h.told
+		h.mu.Unlock()
+		now := h.InForce()
+		if err := stream.Send(&identitypb.TrustNotice{Bundle: now.Bundle, Authority: now.Authority}); err != nil {
+			return err
+		}
+		select {
+		case <-stream.Context().Done():
+			return nil
+		case <-told:
+		}
+	}
 }
 
 func encode(kind string, der []byte) []byte {
@@ -172,8 +224,8 @@ func (h *Hub) issue(id identity.ID, csr []byte) (*identitypb.Credentials, error)
 	if err != nil {
 		return nil, fmt.Errorf("answer: %w", err)
 	}
-	out.CertificateChain, out.TrustBundle, out.RenewAfter = chain, h.bundle, timestamppb.New(h.Now().Add(h.RenewAfter))
 	h.mu.Lock()
+	out.CertificateChain, out.TrustBundle, out.RenewAfter = chain, h.bundle, timestamppb.New(h.Now().Add(h.RenewAfter))
 	h.issued++
 	h.mu.Unlock()
 	return out, nil
@@ -190,12 +242,12 @@ func (h *Hub) sign(csrDER []byte, uri string) ([]byte, error) {
 	}
 	h.mu.Lock()
 	h.serial++
-	serial := h.serial
+	serial, ca, caKey := h.serial, h.ca, h.key
 	h.mu.Unlock()
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(serial), NotBefore: h.Now().Add(-time.Minute), NotAfter: h.Now().Add(h.Lifetime), URIs: []*url.URL{u},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, h.ca, csr.PublicKey, h.key)
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca, csr.PublicKey, caKey)
 	return encode("CERTIFICATE", der), errors.Join(err)
 }

@@ -12,8 +12,8 @@ type unreachableAnswer struct {
 	Probed      int      `json:"probed"`
 }
 
-// Handler serves the relay's health port: /healthz (the process lives), /readyz (the relay serves Envoy and has a view) and
-// /unreachable (what the spoke controller puts into the report).
+// Handler serves the relay's health port: /healthz (the process lives), /readyz (the relay serves Envoy and has a view),
+// /unreachable and /trust (what the spoke controller puts into the report).
 func (r *Relay) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
@@ -24,6 +24,7 @@ func (r *Relay) Handler() http.Handler {
 		}
 		w.WriteHeader(http.StatusOK)
 	})
+	mux.Handle("GET /trust", r.trusting)
 	mux.HandleFunc("GET /unreachable", func(w http.ResponseWriter, _ *http.Request) {
 		a := unreachableAnswer{Unreachable: r.Unreachable()}
 		if r.prober.Sure() {

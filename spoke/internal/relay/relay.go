@@ -42,14 +42,15 @@ type Config struct {
 
 // Relay is one router's control plane.
 type Relay struct {
-	cfg     Config
-	core    *core
-	metrics *metrics
-	ready   *readiness
-	prober  *probe.Prober
-	secrets *delta.Table
-	store   *disk.Store // nil without a data directory
-	mirror  *mirror
+	cfg      Config
+	core     *core
+	metrics  *metrics
+	ready    *readiness
+	prober   *probe.Prober
+	secrets  *delta.Table
+	trusting *trusting
+	store    *disk.Store // nil without a data directory
+	mirror   *mirror
 }
 
 // New opens the disk and makes what can be made without a hub.
@@ -60,7 +61,7 @@ func New(cfg Config) (*Relay, error) {
 	if cfg.Patience == 0 {
 		cfg.Patience = DefaultPatience
 	}
-	r := &Relay{cfg: cfg, secrets: delta.NewTable(router.SecretType), mirror: newMirror()}
+	r := &Relay{cfg: cfg, secrets: delta.NewTable(router.SecretType), trusting: newTrusting(), mirror: newMirror()}
 	var err error
 	if r.metrics, err = newMetrics(cfg.Registry, r.mirror.age); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
@@ -149,7 +150,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		g.Go(func() error { return r.store.Run(ctx) })
 	}
 	g.Go(func() error {
-		followIdentity(ctx, r.cfg.Identity, r.secrets, r.identityChanged, r.core.refuse)
+		followIdentity(ctx, r.cfg.Identity, r.secrets, r.trusting.served, r.identityChanged, r.core.refuse)
 		return nil
 	})
 	if r.cfg.HubAddress != "" {

@@ -16,9 +16,9 @@ const (
 	bundleSecret   = "bundle"
 )
 
-// followIdentity serves the current material as secrets until the context ends. changed is called after each change, with
-// whether there is a leaf.
-func followIdentity(ctx context.Context, src *identity.Source, table *delta.Table, changed func(m identity.Material, leaf bool), refuse func(error)) {
+// followIdentity serves the current material as secrets until the context ends. served is told of them before they are;
+// changed is called after each change, with whether there is a leaf.
+func followIdentity(ctx context.Context, src *identity.Source, table *delta.Table, served func(identity.Material, []delta.Resource), changed func(m identity.Material, leaf bool), refuse func(error)) {
 	for {
 		next := src.Changed()
 		if m, ok := src.Get(); ok {
@@ -26,6 +26,7 @@ func followIdentity(ctx context.Context, src *identity.Source, table *delta.Tabl
 			if err != nil {
 				refuse(err)
 			} else {
+				served(m, rs)
 				table.Apply(rs, nil)
 				changed(m, len(m.Chain) > 0)
 			}

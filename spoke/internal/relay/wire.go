@@ -31,7 +31,7 @@ func (r *Relay) server() *grpc.Server {
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(delta.MaxMessageBytes))
 	serve(view, delta.Observers(delta.Metrics(r.cfg.Registry, "isthmus_relay"), r.observer())).
 		Register(only{g, discoveryv3.AggregatedDiscoveryService_ServiceDesc.ServiceName})
-	serve(&delta.View{Tables: []*delta.Table{r.secrets}}, delta.Observer{}).
+	serve(&delta.View{Tables: []*delta.Table{r.secrets}}, r.trusting.observer()).
 		Register(only{g, secretv3.SecretDiscoveryService_ServiceDesc.ServiceName})
 	return g
 }
