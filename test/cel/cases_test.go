@@ -61,7 +61,8 @@ var bases = map[string]map[string]any{
 			"conditions", []any{condition("Joined"), condition("Available")})),
 	"SpokeReport": obj("metadata", obj("name", "spoke", "namespace", testNamespace),
 		"spec", obj("spoke", "eu", "session", "s1", "slices", obj("count", int64(2), "hash", "0123456789abcdef"),
-			"routers", []any{obj("host", "10.0.0.1", "port", int64(15443))}, "version", "v1", "unreachable", []any{"us"})),
+			"routers", []any{obj("host", "10.0.0.1", "port", int64(15443))}, "version", "v1", "unreachable", []any{"us"},
+			"trust", obj("bundle", "0b", "authority", "0a"))),
 	"AgentSlice": obj("metadata", obj("name", "slice-1", "namespace", testNamespace),
 		"spec", obj("spoke", "eu", "sourceNamespace", "team-a", "resources", []any{
 			obj("type", "agent", "name", "writer", "protocols", []any{"HTTP", "A2A"}, "readiness", "Ready", "requestTimeoutSeconds", int64(60),
@@ -168,6 +169,10 @@ var reportCases = slices.Concat(
 		{rule: "spec.slices.hash: minLength", accept: []any{x(16)}, reject: []any{x(15)}},
 		{rule: "spec.slices.hash: maxLength", accept: []any{x(16)}, reject: []any{x(17)}},
 		{rule: "spec.probing: enum", accept: []any{absent, "Active", "Inactive"}, reject: []any{"", "Yes"}},
+		{rule: "spec.trust.bundle: required", accept: []any{"0c"}, reject: []any{absent}},
+		{rule: "spec.trust.bundle: pattern", accept: []any{"0123456789abcdef"}, reject: []any{"0A", "g"}},
+		{rule: "spec.trust.authority: required", accept: []any{"0c"}, reject: []any{absent}},
+		{rule: "spec.trust.authority: pattern", accept: []any{"0123456789abcdef"}, reject: []any{"0A", "g"}},
 		{rule: "spec.unreachable: minItems", accept: []any{absent, list(1, text)}, reject: []any{list(0, text)}},
 		{rule: "spec.unreachable: maxItems", accept: []any{list(1024, text)}, reject: []any{list(1025, text)}},
 		{rule: "spec.unreachable: unique", accept: []any{[]any{"a", "b"}}, reject: []any{[]any{"a", "a"}}},
@@ -176,6 +181,8 @@ var reportCases = slices.Concat(
 	bounded("spec.session", 64),
 	bounded("spec.version", 64),
 	bounded("spec.unreachable[]", 40),
+	bounded("spec.trust.bundle", 64),
+	bounded("spec.trust.authority", 128),
 	routerCases("spec.routers"),
 )
 
