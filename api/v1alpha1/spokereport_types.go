@@ -102,7 +102,7 @@ type SpokeReportSpec struct {
 
 	// trust is what the rotation of the fleet's CA waits for. Absent: not known yet, as of a spoke of an older version.
 	// +optional
-	Trust *TrustReport `json:"trust,omitempty,omitzero"`
+	Trust TrustReport `json:"trust,omitempty,omitzero"`
 
 	// unreachable names the spokes whose routers this spoke's routers cannot reach. Exceptions only. The spoke's own name,
 	// unknown names, and those of a spoke that names more than half of the available ones, count for nothing.

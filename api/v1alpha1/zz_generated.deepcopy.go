@@ -723,11 +723,7 @@ func (in *SpokeReportSpec) DeepCopyInto(out *SpokeReportSpec) {
 		*out = make([]RouterAddress, len(*in))
 		copy(*out, *in)
 	}
-	if in.Trust != nil {
-		in, out := &in.Trust, &out.Trust
-		*out = new(TrustReport)
-		**out = **in
-	}
+	out.Trust = in.Trust
 	if in.Unreachable != nil {
 		in, out := &in.Unreachable, &out.Unreachable
 		*out = make([]string, len(*in))

@@ -223,9 +223,7 @@ func (o *Observer) judgeReport(spoke string, r *v1alpha1.SpokeReport) Knowledge 
 		return lookup{}
 	})
 	k.Reported, k.Version, k.Session = true, r.Spec.Version, r.Spec.Session
-	if r.Spec.Trust != nil {
-		k.Trust = *r.Spec.Trust
-	}
+	k.Trust = r.Spec.Trust
 	return k
 }
 

@@ -117,7 +117,7 @@ func (r *Reporter) report(ctx context.Context) error {
 	spec.Unreachable = clip(unreachable, 1024)
 	if r.Trust != nil {
 		if t := r.Trust(); t != nil {
-			spec.Trust = t
+			spec.Trust = *t
 		}
 	}
 	if routers, known := r.Routers(); known {
