@@ -141,6 +141,10 @@ bench-delta: | gcc ## The delta xDS server and other packages: go test -bench
 bench-storm: | gcc ## A spoke that writes 10,000 objects a second beside a quiet one: what the quiet one's changes wait
 	$(GO) test -run '^$$' -bench Storm -benchtime 1x $(ARGS) ./hub/internal/engine
 
+.PHONY: bench-authz
+bench-authz: | gcc ## 1,000 spokes: until one that joins is let in, and one that is deleted is out, at every stream
+	$(GO) test -run '^$$' -bench Authz -benchtime 5x $(ARGS) ./hub/internal/engine
+
 .PHONY: bench-lab
 bench-lab: build tools $(BIN)/bench ## Propagation, requests and memory in the lab
 	@hack/with-lab.sh bench --clusters eu,us,ap --hub-cluster eu -- \
