@@ -23,6 +23,8 @@ type options struct {
 	description string
 	address     string            // host:port to listen on
 	pod         string            // how the pod calls itself in answers
+	journal     string            // file that takes a line for each request with a key
+	limit       int               // requests at a time; 0: any number
 	peers       map[string]string // base URLs of the agents that messages may be passed on to
 }
 
@@ -41,6 +43,8 @@ func parseOptions(args []string, getenv func(string) string, output io.Writer) (
 	fs.StringVar(&o.name, "agent-name", env("AGENT_NAME", "agent"), "name of the resource")
 	fs.StringVar(&o.description, "description", env("AGENT_DESCRIPTION", "A demonstration agent"), "description in the card")
 	fs.StringVar(&o.address, "address", net.JoinHostPort(env("POD_IP", "127.0.0.1"), env("PORT", "8000")), "host:port to listen on")
+	fs.StringVar(&o.journal, "journal", "", "file that takes a line for each request with an Idempotency-Key, shared by all pods")
+	fs.IntVar(&o.limit, "limit", 0, "requests with an Idempotency-Key served at a time, 503 for those on top (default any number)")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
@@ -51,6 +55,9 @@ func parseOptions(args []string, getenv func(string) string, output io.Writer) (
 	case kindAgent, kindMCP, kindModelAPI:
 	default:
 		return o, fmt.Errorf("--kind is %q: use agent, mcp or modelapi", o.kind)
+	}
+	if o.limit < 0 {
+		return o, fmt.Errorf("--limit is %d: use 0 (any number) or more", o.limit)
 	}
 	host, port, err := net.SplitHostPort(o.address)
 	if err != nil {

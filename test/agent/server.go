@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -28,12 +30,13 @@ type server struct {
 	grpc     *grpc.Server
 	log      *slog.Logger
 	memory   *memory
+	keys     *journal
 	client   *http.Client
 	stopping chan struct{} // closed when the server stops: streams without an end of their own end with it
 }
 
 func newServer(o options, log *slog.Logger) *server {
-	s := &server{options: o, log: log, memory: newMemory(), client: &http.Client{Timeout: time.Minute}, stopping: make(chan struct{})}
+	s := &server{options: o, log: log, memory: newMemory(), keys: newJournal(o.journal, o.limit), client: &http.Client{Timeout: time.Minute}, stopping: make(chan struct{})}
 	s.grpc = grpc.NewServer()
 	grpc_health_v1.RegisterHealthServer(s.grpc, health.NewServer())
 
@@ -55,6 +58,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /ready", s.health("ready"))
 	mux.HandleFunc("GET /sse", s.sse)
 	mux.HandleFunc("GET /ws", s.webSocket)
+	mux.HandleFunc("GET /executions", s.keys.report)
 	switch s.kind {
 	case kindAgent:
 		mux.HandleFunc("GET /.well-known/agent", s.card)
@@ -73,6 +77,12 @@ func (s *server) handler() http.Handler {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		done, err := s.keys.begin(r)
+		if err != nil {
+			fail(w, http.StatusServiceUnavailable, err.Error())
+			return
+		}
+		defer done()
 		if !disturb(w, r) {
 			return
 		}
@@ -103,6 +113,9 @@ func disturb(w http.ResponseWriter, r *http.Request) bool {
 		if !wait(r.Context(), d) {
 			return false
 		}
+	}
+	if v := q.Get("kill"); v == "1" {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 	if v := q.Get("abort"); v == "1" {
 		panic(http.ErrAbortHandler) // the net/http way to cut a connection

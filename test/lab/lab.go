@@ -36,6 +36,10 @@ type Options struct {
 	RTT time.Duration
 	// Gateway is the Gateway API implementation that every spoke's cluster gets: "envoy-gateway", or none when empty.
 	Gateway string
+	// Faults links clusters so that Partition, Heal and Delay work; an RTT does, too.
+	Faults bool
+	// HubReplicas and RouterReplicas are values of the charts; 0 leaves the charts' own.
+	HubReplicas, RouterReplicas int
 	// Bare starts control planes and pods only, without CRDs, hub and spokes.
 	Bare bool
 	// Images maps names of images to binaries, beside those in bin.
@@ -122,12 +126,16 @@ func (o Options) config() (daemon.Config, error) {
 	if o.RTT < 0 || o.RTT > 10*time.Second {
 		return daemon.Config{}, fmt.Errorf("rtt %s: use 0 to 10s", o.RTT)
 	}
+	if o.HubReplicas < 0 || o.HubReplicas > 9 || o.RouterReplicas < 0 || o.RouterReplicas > 9 {
+		return daemon.Config{}, fmt.Errorf("%d hub and %d router replicas: use 0 (as the charts say) to 9", o.HubReplicas, o.RouterReplicas)
+	}
 	root, err := findRoot(o.Root)
 	if err != nil {
 		return daemon.Config{}, err
 	}
 	return daemon.Config{
-		Name: name, Clusters: clusters, HubCluster: o.HubCluster, RTT: o.RTT, Gateway: o.Gateway, Bare: o.Bare, Root: root, Dir: daemon.DirOf(name),
+		Name: name, Clusters: clusters, HubCluster: o.HubCluster, RTT: o.RTT, Gateway: o.Gateway, Faults: o.Faults, Bare: o.Bare,
+		HubReplicas: o.HubReplicas, RouterReplicas: o.RouterReplicas, Root: root, Dir: daemon.DirOf(name),
 		Images: o.Images, UpdateDelay: o.UpdateDelay, Rootless: os.Getuid() != 0,
 	}, nil
 }
@@ -322,47 +330,10 @@ func (l *Lab) Status(ctx context.Context) ([]Row, error) {
 	return reply.Status, err
 }
 
-// Fault does kill, stop, cont or restart to a process, "<cluster>/<process>", and returns the processes it acted on.
+// Fault does kill, stop, cont, term or restart to a process, "<cluster>/<process>", and returns the processes it acted on.
 func (l *Lab) Fault(ctx context.Context, kind, target string) ([]string, error) {
 	reply, err := l.ask(ctx, wire.Request{Fault: &wire.FaultRequest{Kind: kind, Target: target}})
 	return reply.Acted, err
-}
-
-// downTimeout is how long a daemon may take to end by itself.
-const downTimeout = 15 * time.Second
-
-// Down ends the lab and removes its directory. A lab that does not run, or does not answer, is removed all the same.
-func (l *Lab) Down(ctx context.Context) error {
-	if _, err := os.Stat(l.dir); os.IsNotExist(err) {
-		return nil
-	}
-	pid, _ := l.daemonPID()
-	asking, cancel := context.WithTimeout(ctx, downTimeout)
-	_, err := l.ask(asking, wire.Request{Down: &struct{}{}})
-	cancel()
-	deadline := time.Now().Add(downTimeout)
-	if err != nil {
-		deadline = time.Now()
-	}
-	for {
-		lock, err := l.lock()
-		if err == nil {
-			defer lock.Close()
-			return os.RemoveAll(l.dir)
-		}
-		if time.Now().After(deadline) {
-			if pid == 0 {
-				return fmt.Errorf("lab %q is starting, or does not answer and cannot be found: %w", l.Name, err)
-			}
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			deadline = time.Now().Add(downTimeout)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }
 
 // Names lists the labs that have a directory.
@@ -375,10 +346,4 @@ func Names() []string {
 	}
 	slices.Sort(out)
 	return out
-}
-
-// Down ends the lab of a name, running or not.
-func Down(ctx context.Context, name string) error {
-	name = cmp.Or(name, daemon.DefaultName)
-	return (&Lab{Name: name, dir: daemon.DirOf(name)}).Down(ctx)
 }

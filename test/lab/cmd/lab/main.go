@@ -63,6 +63,9 @@ func up(name func() string) *cobra.Command {
 	f.StringVar(&o.HubCluster, "hub-cluster", "", "cluster that the hub lives in (default one of its own, named hub)")
 	f.DurationVar(&o.RTT, "rtt", 0, "round-trip time between clusters (default none)")
 	f.StringVar(&o.Gateway, "gateway", "", "Gateway API implementation of every spoke's cluster: envoy-gateway (needs make tools-gateway; default none)")
+	f.BoolVar(&o.Faults, "faults", false, "link clusters so that fault partition, heal and delay work (--rtt does, too)")
+	f.IntVar(&o.HubReplicas, "hub-replicas", 0, "replicas of the hub (default as the chart)")
+	f.IntVar(&o.RouterReplicas, "router-replicas", 0, "replicas of each router (default as the chart)")
 	f.BoolVar(&o.Bare, "bare", false, "control planes only: no CRDs, no hub, no spokes")
 	f.DurationVar(&o.UpdateDelay, "update-delay", 0, "time until a changed Secret or ConfigMap shows in volumes (a real kubelet: 60-90s)")
 	return c
@@ -151,26 +154,6 @@ func parseService(s string) (ns, name string, port int, err error) {
 		return "", "", 0, fmt.Errorf("--service %q: use NAMESPACE/SERVICE:PORT, as in demo/agent-hello:8000", s)
 	}
 	return ns, name, port, nil
-}
-
-func fault(name func() string) *cobra.Command {
-	return &cobra.Command{
-		Use: "fault kill|stop|cont|restart CLUSTER/PROCESS", Args: cobra.ExactArgs(2),
-		Short: "Break a process: hub, spoke, router, relay, envoy, apiserver, etcd, controller-manager",
-		Long: "kill ends a process and keeps it down until restart; restart ends it and starts it again at once; stop and cont\n" +
-			"are the signals. router means both containers of the router's pod. Other pods: CLUSTER/NAMESPACE/POD/CONTAINER.",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := lab.Attach(name())
-			if err != nil {
-				return err
-			}
-			acted, err := l.Fault(cmd.Context(), args[0], args[1])
-			for _, a := range acted {
-				fmt.Println(args[0], a)
-			}
-			return err
-		},
-	}
 }
 
 func status(name func() string) *cobra.Command {

@@ -22,6 +22,11 @@ type Config struct {
 	RTT        time.Duration `json:"rtt"`
 	// Gateway is the Gateway API implementation of every spoke's cluster; empty: none.
 	Gateway string `json:"gateway,omitempty"`
+	// Faults links the clusters so that links can be cut and slowed.
+	Faults bool `json:"faults"`
+	// HubReplicas and RouterReplicas are values of the charts; 0 leaves the charts' own.
+	HubReplicas    int `json:"hubReplicas"`
+	RouterReplicas int `json:"routerReplicas"`
 	// Bare stops after the control planes and the kubelets: no CRDs, no charts.
 	Bare bool `json:"bare"`
 	// Root is the checkout: charts, bin and bin/tools are found there.

@@ -45,6 +45,7 @@ type Daemon struct {
 	report   func(Progress)
 	mu       sync.Mutex
 	clusters map[string]*cluster
+	links    *links
 }
 
 // Main runs the daemon of the lab in dir. File 3 takes its progress, file 4 is closed by who started it if that one
@@ -106,9 +107,10 @@ func (d *Daemon) start(ctx context.Context) (err error) {
 	if d.plan, err = d.cfg.plan(); err != nil {
 		return err
 	}
-	if d.fabric, err = netlab.NewFabric(d.plan, d.cfg.RTT); err != nil {
+	if d.fabric, err = netlab.NewFabric(d.plan, d.cfg.RTT, d.cfg.Faults); err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
+	d.links = newLinks(d.plan, d.fabric.Switch, d.cfg.RTT)
 	go d.reap(ctx)
 	d.report(Progress{Stage: "starting control planes"})
 	raw, err := json.MarshalIndent(d.cfg.env(d.plan), "", "  ")

@@ -29,6 +29,9 @@ func (f *fleet) installHub(ctx context.Context, c *cluster) error {
 		"apiServer": map[string]any{"url": c.plan.APIServer(), "caBundle": string(c.plane.CA)},
 		"grpc":      map[string]any{"advertiseAddress": hubAddress(f.d.plan)},
 	}}
+	if n := f.d.cfg.HubReplicas; n > 0 {
+		r.Values["replicas"] = n
+	}
 	if err := chart.Install(ctx, c.plane.Kubeconfig, f.hub, r, f.d.log); err != nil {
 		return err
 	}
@@ -56,6 +59,14 @@ func (f *fleet) installSpoke(ctx context.Context, c *cluster) error {
 		return err
 	}
 	f.stage(c.plan, "registered")
+	if n := f.d.cfg.RouterReplicas; n > 0 {
+		router, _ := values["router"].(map[string]any)
+		if router == nil {
+			router = map[string]any{}
+		}
+		router["replicas"] = n
+		values["router"] = router
+	}
 	if err := chart.Install(ctx, c.plane.Kubeconfig, f.spoke, chart.Release{Name: "isthmus-spoke", Namespace: systemNamespace, Values: values}, f.d.log); err != nil {
 		return err
 	}

@@ -53,6 +53,8 @@ func (d *Daemon) handle(ctx context.Context, conn *net.UnixConn) {
 		d.stop()
 	case req.Fault != nil:
 		reply.Acted, err = d.fault(ctx, *req.Fault)
+	case req.Link != nil:
+		reply.Acted, err = d.links.do(*req.Link)
 	case req.Run != nil:
 		reply.Code, err = d.run(ctx, conn, *req.Run, files)
 	default:
@@ -69,6 +71,7 @@ func (d *Daemon) handle(ctx context.Context, conn *net.UnixConn) {
 // kept is a process of the lab with the name that faults know it by.
 type kept struct {
 	cluster, name string
+	pod           string // empty for the control plane
 	ready         string
 	keeper        *proc.Keeper
 }
@@ -105,7 +108,7 @@ func (c *cluster) processes() []kept {
 		if k.Ready {
 			ready = "yes"
 		}
-		out = append(out, kept{cluster: c.plan.Name, name: processName(k), ready: ready, keeper: k.Keeper})
+		out = append(out, kept{cluster: c.plan.Name, name: processName(k), pod: k.Pod, ready: ready, keeper: k.Keeper})
 	}
 	return out
 }
@@ -134,8 +137,8 @@ const faultTimeout = 10 * time.Second
 
 // fault acts on every process that the target names: there are as many as the workload has replicas.
 func (d *Daemon) fault(ctx context.Context, r wire.FaultRequest) ([]string, error) {
-	if !slices.Contains([]string{"kill", "stop", "cont", "restart"}, r.Kind) {
-		return nil, fmt.Errorf("unknown fault %q: use kill, stop, cont or restart", r.Kind)
+	if !slices.Contains([]string{"kill", "stop", "cont", "term", "restart"}, r.Kind) {
+		return nil, fmt.Errorf("unknown fault %q: use kill, stop, cont, term or restart; partition, heal or delay for links", r.Kind)
 	}
 	name, process, ok := strings.Cut(r.Target, "/")
 	if !ok {
@@ -145,10 +148,17 @@ func (d *Daemon) fault(ctx context.Context, r wire.FaultRequest) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
+	leader := ""
+	if process == "hub-leader" {
+		if leader, err = c.leader(ctx); err != nil {
+			return nil, err
+		}
+		process = "hub"
+	}
 	var acted, known []string
 	for _, k := range c.processes() {
 		known = append(known, k.name)
-		if k.name != process && !(process == "router" && (k.name == "relay" || k.name == "envoy")) {
+		if k.name != process && !(process == "router" && (k.name == "relay" || k.name == "envoy")) || (leader != "" && k.pod != leader) {
 			continue
 		}
 		if err := act(ctx, k.keeper, r.Kind); err != nil {
@@ -168,7 +178,7 @@ func act(ctx context.Context, k *proc.Keeper, kind string) error {
 	if err := k.Fault(kind); err != nil {
 		return err
 	}
-	if victim == nil || kind == "stop" || kind == "cont" {
+	if victim == nil || kind == "stop" || kind == "cont" || kind == "term" {
 		return nil
 	}
 	timer := time.NewTimer(faultTimeout)

@@ -22,11 +22,11 @@ type Fabric struct {
 	wan    *NS
 }
 
-// NewFabric makes the namespaces and links of a plan. With an rtt above 0 the clusters are linked by a userspace switch
-// with half of it in each direction, else by a bridge.
-func NewFabric(p plan.Plan, rtt time.Duration) (*Fabric, error) {
+// NewFabric makes the namespaces and links of a plan. With an rtt above 0, or where links shall be broken, the clusters are
+// linked by a userspace switch with half of the rtt in each direction, else by a bridge.
+func NewFabric(p plan.Plan, rtt time.Duration, faults bool) (*Fabric, error) {
 	f := &Fabric{Nodes: map[string]*Node{}}
-	err := f.build(p, rtt)
+	err := f.build(p, rtt, faults)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -34,7 +34,7 @@ func NewFabric(p plan.Plan, rtt time.Duration) (*Fabric, error) {
 	return f, nil
 }
 
-func (f *Fabric) build(p plan.Plan, rtt time.Duration) (err error) {
+func (f *Fabric) build(p plan.Plan, rtt time.Duration, faults bool) (err error) {
 	if f.client, err = Current(); err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (f *Fabric) build(p plan.Plan, rtt time.Duration) (err error) {
 			return fmt.Errorf("link %s to the client: %w", c.Name, err)
 		}
 	}
-	if rtt > 0 {
+	if rtt > 0 || faults {
 		return f.linkSwitch(p, rtt)
 	}
 	return f.linkBridge(p)
@@ -124,7 +124,7 @@ func (f *Fabric) linkSwitch(p plan.Plan, rtt time.Duration) error {
 		n := f.Nodes[c.Name]
 		tun, err := openTUN(n.ns, "wan")
 		if err != nil {
-			return fmt.Errorf("TUN device of %s (needed by --rtt): %w", c.Name, err)
+			return fmt.Errorf("TUN device of %s (needed by --rtt and --faults): %w", c.Name, err)
 		}
 		if err := configure(n.ns, "wan", netip.PrefixFrom(c.WAN().Addr(), 32)); err != nil {
 			return err

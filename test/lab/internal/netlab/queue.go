@@ -5,10 +5,15 @@ import "time"
 // maxQueued bounds the bytes that wait on one path; what comes on top is lost, as at a router.
 const maxQueued = 16 << 20
 
+// maxWait is how long a packet may wait for its turn on a path with a rate: the buffer of a router is some round trips deep,
+// and what does not fit is lost, so that senders notice the bottleneck.
+const maxWait = 200 * time.Millisecond
+
 // delayQueue keeps packets until they are due, in order. It is pure: the caller brings the clock.
 type delayQueue struct {
 	packets []packet
 	bytes   int
+	free    time.Time // when the bottleneck has sent all that came before
 }
 
 type packet struct {
@@ -16,12 +21,24 @@ type packet struct {
 	body []byte
 }
 
-// push adds a packet that is due after delay, and never before its predecessor. It says whether there was room.
-func (q *delayQueue) push(now time.Time, delay time.Duration, body []byte) bool {
+// push adds a packet that is due after delay and its turn at rate bits per second (0: no limit), and never before its
+// predecessor. It says whether there was room.
+func (q *delayQueue) push(now time.Time, delay time.Duration, rate int64, body []byte) bool {
 	if q.bytes+len(body) > maxQueued {
 		return false
 	}
-	due := now.Add(delay)
+	sent := now
+	if rate > 0 {
+		if q.free.After(now) {
+			sent = q.free
+		}
+		if sent.Sub(now) > maxWait {
+			return false
+		}
+		sent = sent.Add(time.Duration(int64(len(body)) * 8 * int64(time.Second) / rate))
+		q.free = sent
+	}
+	due := sent.Add(delay)
 	if n := len(q.packets); n > 0 && q.packets[n-1].due.After(due) {
 		due = q.packets[n-1].due
 	}

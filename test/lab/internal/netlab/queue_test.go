@@ -1,7 +1,6 @@
 package netlab
 
 import (
-	"net/netip"
 	"testing"
 	"time"
 
@@ -30,7 +29,7 @@ func TestDelayQueue(t *testing.T) {
 		for range rapid.IntRange(1, 100).Draw(t, "steps") {
 			if rapid.Bool().Draw(t, "push") {
 				delay := time.Duration(rapid.IntRange(0, 50).Draw(t, "delay")) * time.Millisecond
-				if !q.push(now, delay, []byte{byte(len(dues) % 256)}) {
+				if !q.push(now, delay, 0, []byte{byte(len(dues) % 256)}) {
 					t.Fatal("no room")
 				}
 				dues = append(dues, now.Add(delay))
@@ -51,35 +50,41 @@ func TestDelayQueueIsBounded(t *testing.T) {
 	var q delayQueue
 	now, body := time.Unix(0, 0), make([]byte, maxQueued/4)
 	for i := range 4 {
-		if !q.push(now, time.Second, body) {
+		if !q.push(now, time.Second, 0, body) {
 			t.Fatalf("packet %d does not fit", i)
 		}
 	}
-	if q.push(now, time.Second, []byte{1}) {
+	if q.push(now, time.Second, 0, []byte{1}) {
 		t.Error("a packet fits into a full queue")
 	}
 	if n := len(q.pop(now.Add(time.Second))); n != 4 {
 		t.Errorf("%d packets left", n)
 	}
-	if !q.push(now, time.Second, body) {
+	if !q.push(now, time.Second, 0, body) {
 		t.Error("no room in an empty queue")
 	}
 }
 
-func TestDestination(t *testing.T) {
-	v4 := make([]byte, 20)
-	v4[0] = 0x45
-	copy(v4[16:], []byte{10, 65, 0, 9})
-	v6 := make([]byte, 40)
-	v6[0] = 0x60
-	for name, tc := range map[string]struct {
-		packet []byte
-		want   netip.Addr
-	}{
-		"v4": {v4, netip.MustParseAddr("10.65.0.9")}, "v6": {v6, netip.Addr{}}, "short": {v4[:19], netip.Addr{}}, "empty": {nil, netip.Addr{}},
-	} {
-		if got := destination(tc.packet); got != tc.want {
-			t.Errorf("%s: got %s, want %s", name, got, tc.want)
+// TestDelayQueueKeepsARate: at 8 Mbit/s a thousand bytes take a millisecond, and what would wait too long is lost.
+func TestDelayQueueKeepsARate(t *testing.T) {
+	var q delayQueue
+	now, body := time.Unix(0, 0), make([]byte, 1000)
+	taken := 0
+	for q.push(now, 10*time.Millisecond, 8_000_000, body) {
+		taken++
+	}
+	if want := int(maxWait/time.Millisecond) + 1; taken != want {
+		t.Errorf("%d packets fit, want %d", taken, want)
+	}
+	for i := 1; i <= taken; i++ {
+		if n := len(q.pop(now.Add(time.Duration(10+i)*time.Millisecond - 1))); n != 0 {
+			t.Fatalf("packet %d left before its turn", i)
 		}
+		if n := len(q.pop(now.Add(time.Duration(10+i) * time.Millisecond))); n != 1 {
+			t.Fatalf("%d packets left at turn %d", n, i)
+		}
+	}
+	if !q.push(now.Add(time.Minute), 0, 8_000_000, body) {
+		t.Error("no room on an idle path")
 	}
 }

@@ -17,7 +17,32 @@ import (
 type Path struct {
 	Delay time.Duration
 	Loss  float64 // 0 to 1: the share of packets that are lost
-	Cut   bool    // nothing passes
+	Rate  int64   // bits per second; 0: no limit
+	Cuts  []Match // packets that none of these match pass
+}
+
+// Match is a set of packets by the endpoint that they come from or go to. Its zero value matches every packet.
+type Match struct {
+	Prefix netip.Prefix // not valid: any address
+	Port   uint16       // 0: any
+}
+
+// matches says whether a packet comes from or goes to the endpoint.
+func (m Match) matches(p header) bool {
+	fits := func(a netip.AddrPort) bool {
+		return (!m.Prefix.IsValid() || m.Prefix.Contains(a.Addr())) && (m.Port == 0 || m.Port == a.Port())
+	}
+	return fits(p.from) || fits(p.to)
+}
+
+// drops says whether the path loses a packet.
+func (p Path) drops(h header) bool {
+	for _, m := range p.Cuts {
+		if m.matches(h) {
+			return true
+		}
+	}
+	return p.Loss > 0 && rand.Float64() < p.Loss
 }
 
 // Switch carries packets between the TUN devices of clusters, each ordered pair of clusters over a path of its own, so
@@ -83,20 +108,13 @@ func (s *Switch) read(from int, tun *os.File) {
 		if err != nil {
 			return // closed
 		}
-		to := s.plan.Owner(destination(buf[:n]))
+		h := parse(buf[:n])
+		to := s.plan.Owner(h.to.Addr())
 		if to < 0 || to == from {
 			continue
 		}
-		s.path(from, to).send(append([]byte(nil), buf[:n]...))
+		s.path(from, to).send(h, append([]byte(nil), buf[:n]...))
 	}
-}
-
-// destination of an IPv4 packet; the zero address for anything else.
-func destination(b []byte) netip.Addr {
-	if len(b) < 20 || b[0]>>4 != 4 {
-		return netip.Addr{}
-	}
-	return netip.AddrFrom4([4]byte(b[16:20]))
 }
 
 func (s *Switch) path(from, to int) *path {
@@ -121,11 +139,10 @@ func (s *Switch) write(to int, b []byte) {
 	}
 }
 
-func (p *path) send(b []byte) {
+func (p *path) send(h header, b []byte) {
 	p.mu.Lock()
-	how := p.how
-	if !how.Cut && (how.Loss == 0 || rand.Float64() >= how.Loss) {
-		p.queue.push(time.Now(), how.Delay, b)
+	if how := p.how; !how.drops(h) {
+		p.queue.push(time.Now(), how.Delay, how.Rate, b)
 	}
 	p.mu.Unlock()
 	select {

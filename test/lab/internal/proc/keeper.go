@@ -139,13 +139,14 @@ func (k *Keeper) State() State {
 	return k.state
 }
 
-// Fault does one of kill (and keep down), stop, cont and restart (now, also when it was kept down).
+// Fault does one of kill (and keep down), stop, cont, term (SIGTERM; it starts again when it has ended) and restart (now, also
+// when it was kept down).
 func (k *Keeper) Fault(kind string) error {
 	kick := k.kicks()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p := k.state.Process
-	if p == nil && (kind == "stop" || kind == "cont") {
+	if p == nil && (kind == "stop" || kind == "cont" || kind == "term") {
 		return fmt.Errorf("%s does not run", k.Name)
 	}
 	switch kind {
@@ -153,6 +154,9 @@ func (k *Keeper) Fault(kind string) error {
 		k.held = true
 	case "restart":
 		k.held = false
+	case "term":
+		p.Signal(syscall.SIGTERM)
+		return nil
 	case "stop":
 		p.Signal(syscall.SIGSTOP)
 		k.state.Phase = Stopped
@@ -162,7 +166,7 @@ func (k *Keeper) Fault(kind string) error {
 		k.state.Phase = Running
 		return nil
 	default:
-		return fmt.Errorf("unknown fault %q: use kill, stop, cont or restart", kind)
+		return fmt.Errorf("unknown fault %q: use kill, stop, cont, term or restart", kind)
 	}
 	if p != nil {
 		p.Signal(syscall.SIGKILL)

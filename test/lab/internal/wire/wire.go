@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,13 +19,27 @@ type Request struct {
 	Status *struct{}     `json:"status,omitempty"`
 	Down   *struct{}     `json:"down,omitempty"`
 	Fault  *FaultRequest `json:"fault,omitempty"`
+	Link   *LinkRequest  `json:"link,omitempty"`
 	Run    *RunRequest   `json:"run,omitempty"`
 }
 
-// FaultRequest acts on processes: kill, stop, cont, restart.
+// FaultRequest acts on processes: kill, stop, cont, term, restart.
 type FaultRequest struct {
 	Kind   string `json:"kind"`
 	Target string `json:"target"` // <cluster>/<process>
+}
+
+// LinkRequest acts on what travels between two endpoints: partition, heal, delay.
+type LinkRequest struct {
+	Kind string `json:"kind"`
+	// From and To are "hub", "<cluster>" or "<cluster>:<port>"; both are empty for heal of everything.
+	From   string        `json:"from"`
+	To     string        `json:"to"`
+	Link   string        `json:"link"` // all, control or data; of a partition
+	OneWay bool          `json:"oneWay"`
+	RTT    time.Duration `json:"rtt"`  // added; half of it in each direction
+	Loss   float64       `json:"loss"` // percent
+	Rate   float64       `json:"rate"` // Mbit/s; 0: no limit
 }
 
 // RunRequest runs pods behind a Service until the connection is closed for writing. Standard output and error come
@@ -44,7 +59,7 @@ type RunRequest struct {
 type Reply struct {
 	Error  string   `json:"error,omitempty"`
 	Status []Row    `json:"status,omitempty"`
-	Acted  []string `json:"acted,omitempty"` // processes that a fault acted on
+	Acted  []string `json:"acted,omitempty"` // what a fault acted on
 	Code   int      `json:"code,omitempty"`  // exit code of what ran
 }
 

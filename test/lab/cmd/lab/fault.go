@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-dev/isthmus/test/lab"
+)
+
+func fault(name func() string) *cobra.Command {
+	c := &cobra.Command{
+		Use: "fault kill|stop|cont|term|restart CLUSTER/PROCESS", Args: cobra.ExactArgs(2),
+		Short: "Break a process, or a link (see the commands below)",
+		Long: "Processes: hub, hub-leader, spoke, router, relay, envoy, apiserver, etcd, controller-manager. kill ends one and keeps it\n" +
+			"down until restart; restart ends it and starts it again at once; stop, cont and term are the signals. router means\n" +
+			"both containers of the router's pod, hub-leader the replica that leads. Other pods: CLUSTER/NAMESPACE/POD/CONTAINER.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := lab.Attach(name())
+			if err != nil {
+				return err
+			}
+			acted, err := l.Fault(cmd.Context(), args[0], args[1])
+			return said(args[0], acted, err)
+		},
+	}
+	c.AddCommand(partition(name), heal(name), delay(name))
+	return c
+}
+
+func said(what string, acted []string, err error) error {
+	for _, a := range acted {
+		fmt.Println(what, a)
+	}
+	return err
+}
+
+func partition(name func() string) *cobra.Command {
+	var cut lab.Cut
+	c := &cobra.Command{
+		Use: "partition FROM TO", Args: cobra.ExactArgs(2),
+		Short: "Lose all packets between two ends: hub, CLUSTER or CLUSTER:PORT",
+		Long: "hub means the hub's API server and gRPC port: `partition us hub` cuts the control link of us, `partition us eu --link data`\n" +
+			"what their routers say to each other. Cuts add up until heal. What a cut loses is lost in silence, as in a black hole.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := lab.Attach(name())
+			if err != nil {
+				return err
+			}
+			cut.From, cut.To = args[0], args[1]
+			acted, err := l.Partition(cmd.Context(), cut)
+			return said("cut", acted, err)
+		},
+	}
+	c.Flags().StringVar(&cut.Link, "link", "all", "of two clusters: all, control (to the hub) or data (router to router)")
+	c.Flags().BoolVar(&cut.OneWay, "one-way", false, "lose only what travels from FROM to TO")
+	return c
+}
+
+func heal(name func() string) *cobra.Command {
+	return &cobra.Command{
+		Use: "heal [CLUSTER CLUSTER]", Short: "Mend the link of two clusters, or every link",
+		Args: cobra.MatchAll(cobra.MaximumNArgs(2), func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return fmt.Errorf("heal takes two clusters, or none for every link")
+			}
+			return nil
+		}),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := lab.Attach(name())
+			if err != nil {
+				return err
+			}
+			args = append(args, "", "")
+			acted, err := l.Heal(cmd.Context(), args[0], args[1])
+			return said("healed", acted, err)
+		},
+	}
+}
+
+func delay(name func() string) *cobra.Command {
+	var slow lab.Slow
+	c := &cobra.Command{
+		Use: "delay CLUSTER CLUSTER", Short: "Slow the link of two clusters: round-trip time, loss, rate", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := lab.Attach(name())
+			if err != nil {
+				return err
+			}
+			slow.From, slow.To = args[0], args[1]
+			acted, err := l.Delay(cmd.Context(), slow)
+			return said("slowed", acted, err)
+		},
+	}
+	f := c.Flags()
+	f.DurationVar(&slow.RTT, "rtt", 0, "round-trip time beside the lab's own; half of it in each direction")
+	f.Float64Var(&slow.Loss, "loss", 0, "percent of the packets that are lost, in each direction")
+	f.Float64Var(&slow.Rate, "rate", 0, "Mbit/s in each direction (default no limit)")
+	f.BoolVar(&slow.OneWay, "one-way", false, "only what travels from the first to the second")
+	return c
+}
