@@ -1,0 +1,204 @@
+package suite
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+)
+
+// Cluster is a member cluster.
+type Cluster struct {
+	Name, Edge string
+	client     client.Client
+}
+
+// Fleet is the fleet under test.
+type Fleet struct {
+	Hub      *Cluster // its API server; Edge is empty
+	Clusters []*Cluster
+	lab      string
+	bin      string // the checkout's bin
+	dir      string // of journals
+}
+
+// Load reads the output of `bin/lab env --json`; lab is the lab's name, root the checkout.
+func Load(envFile, lab, root string) (*Fleet, error) {
+	raw, err := os.ReadFile(envFile)
+	if err != nil {
+		return nil, err
+	}
+	var env struct {
+		Hub      struct{ Cluster, Kubeconfig string }
+		Clusters []struct{ Name, Kubeconfig, Edge string }
+	}
+	if err := json.Unmarshal(raw, &env); err != nil {
+		return nil, fmt.Errorf("parse %s: %w", envFile, err)
+	}
+	if len(env.Clusters) < 3 || lab == "" {
+		return nil, fmt.Errorf("%s lists %d clusters in lab %q: three clusters of a lab are needed", envFile, len(env.Clusters), lab)
+	}
+	f := &Fleet{lab: lab, bin: filepath.Join(root, "bin")}
+	if f.Hub, err = newCluster(env.Hub.Cluster, env.Hub.Kubeconfig, ""); err != nil {
+		return nil, err
+	}
+	for _, c := range env.Clusters {
+		cl, err := newCluster(c.Name, c.Kubeconfig, c.Edge)
+		if err != nil {
+			return nil, err
+		}
+		f.Clusters = append(f.Clusters, cl)
+	}
+	f.dir, err = os.MkdirTemp("", "isthmus-chaos-")
+	return f, err
+}
+
+// Close removes the journals.
+func (f *Fleet) Close() error { return os.RemoveAll(f.dir) }
+
+func newCluster(name, kubeconfig, edge string) (*Cluster, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %s: %w", name, err)
+	}
+	cfg.QPS, cfg.Burst, cfg.Timeout, cfg.WarningHandler = 500, 1000, 10*time.Second, rest.NoWarnings{}
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, err
+	}
+	c, err := client.New(cfg, client.Options{Scheme: scheme})
+	return &Cluster{Name: name, Edge: edge, client: c}, err
+}
+
+func (f *Fleet) cluster(name string) (*Cluster, error) {
+	for _, c := range f.Clusters {
+		if c.Name == name {
+			return c, nil
+		}
+	}
+	return nil, fmt.Errorf("no cluster %q", name)
+}
+
+// Lab runs a command of bin/lab.
+func (f *Fleet) Lab(ctx context.Context, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(f.bin, "lab"), append([]string{"--name", f.lab}, args...)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("lab %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// Agent is an agent that runs in one cluster.
+type Agent struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	once sync.Once
+}
+
+// Run declares an agent in a cluster and runs its pods.
+func (f *Fleet) Run(ctx context.Context, c *Cluster, ns, name string, replicas int, args ...string) (*Agent, error) {
+	space := &corev1.Namespace{}
+	space.Name = ns
+	if err := client.IgnoreAlreadyExists(c.client.Create(ctx, space)); err != nil {
+		return nil, err
+	}
+	if err := client.IgnoreAlreadyExists(c.client.Create(ctx, agentObject(ns, name))); err != nil {
+		return nil, err
+	}
+	command := []string{"run", "--name", f.lab, "--cluster", c.Name, "--service", ns + "/agent-" + name + ":8000", "--replicas", fmt.Sprint(replicas), "--",
+		filepath.Join(f.bin, "agent"), "--agent-name", name, "--journal", f.journal(name)}
+	cmd := exec.Command(filepath.Join(f.bin, "lab"), append(command, args...)...)
+	a := &Agent{cmd: cmd, done: make(chan struct{})}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = cmd.Wait()
+		close(a.done)
+	}()
+	return a, nil
+}
+
+// Stop ends the agent's pods in an orderly way.
+func (a *Agent) Stop() {
+	a.once.Do(func() { _ = a.cmd.Process.Signal(syscall.SIGTERM) })
+	<-a.done
+}
+
+func agentObject(ns, name string) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"modelAPI": "model", "model": "smollm2:135m"}}}
+	u.SetAPIVersion("kaos.tools/v1alpha1")
+	u.SetKind("Agent")
+	u.SetNamespace(ns)
+	u.SetName(name)
+	return u
+}
+
+func (f *Fleet) journal(name string) string { return filepath.Join(f.dir, name+".journal") }
+
+// Undeclare deletes an agent's object.
+func (f *Fleet) undeclare(ctx context.Context, c *Cluster, ns, name string) error {
+	return client.IgnoreNotFound(c.client.Delete(ctx, agentObject(ns, name)))
+}
+
+// deletePods deletes Isthmus's pods of a workload, as a rolling update or a drained node does.
+func (c *Cluster) deletePods(ctx context.Context, workload string) error {
+	var pods corev1.PodList
+	if err := c.client.List(ctx, &pods, client.InNamespace("isthmus-system")); err != nil {
+		return err
+	}
+	n := 0
+	for i := range pods.Items {
+		if strings.HasPrefix(pods.Items[i].Name, workload+"-") {
+			n++
+			if err := c.client.Delete(ctx, &pods.Items[i]); err != nil {
+				return err
+			}
+		}
+	}
+	if n == 0 {
+		return fmt.Errorf("no pod of %s in %s", workload, c.Name)
+	}
+	return nil
+}
+
+// spokesAvailable says whether the hub sees every spoke.
+func (f *Fleet) spokesAvailable(ctx context.Context) error {
+	var list v1alpha1.SpokeList
+	if err := f.Hub.client.List(ctx, &list); err != nil {
+		return err
+	}
+	if len(list.Items) < len(f.Clusters) {
+		return fmt.Errorf("%d Spokes", len(list.Items))
+	}
+	for _, s := range list.Items {
+		ok := false
+		for _, c := range s.Status.Conditions {
+			ok = ok || (c.Type == v1alpha1.SpokeAvailable && c.Status == "True")
+		}
+		if !ok {
+			return fmt.Errorf("Spoke %s is not Available: %+v", s.Name, s.Status.Conditions)
+		}
+	}
+	return nil
+}

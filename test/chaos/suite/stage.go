@@ -1,0 +1,145 @@
+package suite
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Agents that all scenarios share: twin runs in primary and other, far in other only.
+const (
+	twin = "twin"
+	far  = "far"
+)
+
+// stage is where scenarios run: a namespace with agents, and who plays which part.
+type stage struct {
+	fleet                  *Fleet
+	ns                     string
+	client, primary, other *Cluster
+	http                   *http.Client
+	agents                 map[string]*Agent // by cluster/name
+}
+
+// prepare runs the shared agents and finds out who serves whom.
+func prepare(ctx context.Context, f *Fleet) (*stage, error) {
+	s := &stage{fleet: f, ns: fmt.Sprintf("chaos-%d", time.Now().UnixNano()%1_000_000), http: &http.Client{Timeout: 5 * time.Second}, agents: map[string]*Agent{}}
+	for _, c := range f.Clusters { // a client beside the hub would have no control link to cut
+		if c.Name != f.Hub.Name && s.client == nil {
+			s.client = c
+		}
+	}
+	var places []*Cluster
+	for _, c := range f.Clusters {
+		if c != s.client && len(places) < 2 {
+			places = append(places, c)
+			if err := s.run(ctx, c, twin, 1); err != nil {
+				return s, err
+			}
+		}
+	}
+	s.primary, s.other = places[0], places[1]
+	for _, c := range places {
+		if err := s.await(ctx, "the agent in "+c.Name, func(ctx context.Context) error { return s.served(ctx, c, twin, c.Name) }); err != nil {
+			return s, err
+		}
+	}
+	by, err := s.ask(ctx, s.client, twin)
+	if err == nil && by == s.other.Name {
+		s.primary, s.other = s.other, s.primary
+	}
+	if err != nil {
+		return s, err
+	}
+	return s, s.run(ctx, s.other, far, 1)
+}
+
+func (s *stage) close() {
+	for _, a := range s.agents {
+		a.Stop()
+	}
+}
+
+func (s *stage) expand(text string) string {
+	return strings.NewReplacer("{client}", s.client.Name, "{primary}", s.primary.Name, "{other}", s.other.Name, "{hub}", s.fleet.Hub.Name).Replace(text)
+}
+
+func (s *stage) run(ctx context.Context, c *Cluster, name string, replicas int, args ...string) error {
+	key := c.Name + "/" + name
+	if s.agents[key] != nil {
+		return nil
+	}
+	a, err := s.fleet.Run(ctx, c, s.ns, name, replicas, args...)
+	if err == nil {
+		s.agents[key] = a
+	}
+	return err
+}
+
+func (s *stage) path(name string) string { return "/" + s.ns + "/agent/" + name }
+
+// ask returns which cluster answers for an agent at an edge.
+func (s *stage) ask(ctx context.Context, at *Cluster, name string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.Edge+s.path(name)+"/health", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := s.http.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s at %s: %d %s", name, at.Name, resp.StatusCode, text)
+	}
+	return resp.Header.Get("x-isthmus-served-by"), err
+}
+
+func (s *stage) served(ctx context.Context, at *Cluster, name, by string) error {
+	got, err := s.ask(ctx, at, name)
+	if err == nil && got != by {
+		err = fmt.Errorf("%s at %s is served by %s, not %s", name, at.Name, got, by)
+	}
+	return err
+}
+
+// settleTimeout bounds a fleet that does not come back; it asserts nothing about how fast one does.
+const settleTimeout = 2 * time.Minute
+
+func (s *stage) await(ctx context.Context, what string, check func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := check(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: not within %s: %w", what, settleTimeout, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// settled waits until the fleet is as it was before any fault.
+func (s *stage) settled(ctx context.Context) error {
+	return s.await(ctx, "the fleet as before", func(ctx context.Context) error {
+		for _, w := range []struct {
+			at *Cluster
+			of string
+			by *Cluster
+		}{{s.client, twin, s.primary}, {s.other, twin, s.other}, {s.primary, twin, s.primary}, {s.client, far, s.other}, {s.primary, far, s.other}} {
+			if err := s.served(ctx, w.at, w.of, w.by.Name); err != nil {
+				return err
+			}
+		}
+		return s.fleet.spokesAvailable(ctx)
+	})
+}

@@ -1,0 +1,128 @@
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+func (s *stage) named(role string) (*Cluster, error) {
+	name := s.expand(role)
+	if name == s.fleet.Hub.Name {
+		if c, err := s.fleet.cluster(name); err == nil {
+			return c, nil
+		}
+		return s.fleet.Hub, nil
+	}
+	return s.fleet.cluster(name)
+}
+
+// run is a step that runs an agent in a cluster and waits until it serves there.
+func run(role, name string, replicas int, args ...string) Step {
+	return func(ctx context.Context, s *stage) error {
+		c, err := s.named(role)
+		if err != nil {
+			return err
+		}
+		if err := s.run(ctx, c, name, replicas, args...); err != nil {
+			return err
+		}
+		return s.await(ctx, name+" in "+c.Name, func(ctx context.Context) error { return s.served(ctx, c, name, c.Name) })
+	}
+}
+
+// answersFrom waits until the agent's new place is known where it is asked for: its own edge and that of the old place.
+func answersFrom(role, name string) Step {
+	return func(ctx context.Context, s *stage) error {
+		c, err := s.named(role)
+		if err != nil {
+			return err
+		}
+		return s.await(ctx, name+" served by "+c.Name, func(ctx context.Context) error { return s.served(ctx, c, name, c.Name) })
+	}
+}
+
+// withdraw ends an agent's pods in a cluster and takes its object away.
+func withdraw(role, name string) Step {
+	return func(ctx context.Context, s *stage) error {
+		c, err := s.named(role)
+		if err != nil {
+			return err
+		}
+		err = s.fleet.undeclare(ctx, c, s.ns, name)
+		if a := s.agents[c.Name+"/"+name]; a != nil {
+			a.Stop()
+			delete(s.agents, c.Name+"/"+name)
+		}
+		return err
+	}
+}
+
+func deletePods(role, workload string) Step {
+	return func(ctx context.Context, s *stage) error {
+		c, err := s.named(role)
+		if err != nil {
+			return err
+		}
+		return c.deletePods(ctx, workload)
+	}
+}
+
+// killPod has one pod of an agent end itself as SIGKILL would, while the cluster still lists it.
+func killPod(name string) Step {
+	return func(ctx context.Context, s *stage) error {
+		url := s.client.Edge + s.path(name) + "/health?kill=1"
+		// A POST: a GET would be tried at the next pod, and kill that one too.
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, http.NoBody)
+		if err != nil {
+			return err
+		}
+		resp, err := s.http.Do(req)
+		if err != nil {
+			return err
+		}
+		return resp.Body.Close()
+	}
+}
+
+const (
+	uploadBytes   = 20 << 20
+	uploadChunk   = 4 << 20
+	uploadTimeout = 3 * time.Minute
+)
+
+// upload sends 20 MB through the slow link, in requests of the 4 MiB that an agent takes at a time, and waits for their end.
+func upload(ctx context.Context, s *stage) error {
+	ctx, cancel := context.WithTimeout(ctx, uploadTimeout)
+	defer cancel()
+	hc := &http.Client{}
+	defer hc.CloseIdleConnections()
+	var errs []error
+	for sent := 0; sent < uploadBytes; sent += uploadChunk {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.client.Edge+s.path(twin)+"/health", io.LimitReader(zeros{}, uploadChunk))
+		if err != nil {
+			return err
+		}
+		resp, err := hc.Do(req)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusMethodNotAllowed { // the agent has read it and says so: /health takes no POST
+			errs = append(errs, fmt.Errorf("upload: %s", resp.Status))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}

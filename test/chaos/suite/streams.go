@@ -1,0 +1,135 @@
+package suite
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// streams are long answers that stay open: server-sent events and WebSockets.
+type streams struct {
+	mu     sync.Mutex
+	resets map[string]int    // by the cluster that served the stream
+	why    map[string]string // the last reason, by cluster
+	opened int
+	wg     sync.WaitGroup
+	cancel context.CancelFunc
+	ctx    context.Context
+}
+
+const openTimeout = 10 * time.Second
+
+// openStreams opens n streams of each kind to each URL and returns when all of them have carried something.
+func openStreams(ctx context.Context, n int, urls ...string) (*streams, error) {
+	s := &streams{resets: map[string]int{}, why: map[string]string{}}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	first := make(chan error, 2*n*len(urls))
+	for _, u := range urls {
+		for range n {
+			s.wg.Go(func() { s.sse(u+"/sse?interval=100ms", first) })
+			s.wg.Go(func() { s.webSocket("ws"+strings.TrimPrefix(u, "http")+"/ws", first) })
+		}
+	}
+	timer := time.NewTimer(openTimeout)
+	defer timer.Stop()
+	for range cap(first) {
+		var err error
+		select {
+		case err = <-first:
+		case <-timer.C:
+			err = fmt.Errorf("a stream does not open within %s", openTimeout)
+		}
+		if err != nil {
+			s.cancel()
+			s.wg.Wait()
+			return nil, err
+		}
+		s.opened++
+	}
+	return s, nil
+}
+
+func (s *streams) reset(by string, err error) {
+	if s.ctx.Err() != nil {
+		return // we ended it
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resets[by]++
+	s.why[by] = fmt.Sprint(err)
+}
+
+func (s *streams) sse(url string, first chan<- error) {
+	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, url, nil)
+	if err != nil {
+		first <- err
+		return
+	}
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		_ = resp.Body.Close()
+		err = fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	if err != nil {
+		first <- err
+		return
+	}
+	defer resp.Body.Close()
+	by := resp.Header.Get("x-isthmus-served-by")
+	lines := bufio.NewScanner(resp.Body)
+	if !lines.Scan() {
+		first <- fmt.Errorf("%s: no event: %w", url, lines.Err())
+		return
+	}
+	first <- nil
+	for lines.Scan() {
+	}
+	s.reset(by, lines.Err())
+}
+
+func (s *streams) webSocket(url string, first chan<- error) {
+	conn, resp, err := websocket.Dial(s.ctx, url, nil)
+	if err != nil {
+		first <- err
+		return
+	}
+	defer func() { _ = conn.CloseNow() }()
+	by := resp.Header.Get("x-isthmus-served-by")
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		err := conn.Write(s.ctx, websocket.MessageText, []byte("ping"))
+		if err == nil {
+			_, _, err = conn.Read(s.ctx)
+		}
+		if n == 0 {
+			first <- err
+		}
+		if err != nil {
+			if n > 0 {
+				s.reset(by, err)
+			}
+			return
+		}
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// stop ends the streams and says how many were reset before, by the cluster that served them.
+func (s *streams) stop() (map[string]int, map[string]string) {
+	s.cancel()
+	s.wg.Wait()
+	return s.resets, s.why
+}
