@@ -39,7 +39,7 @@ demo: build tools ## Three clusters, one namespace: start them, show requests, s
 
 .PHONY: clean
 clean: ## Remove built binaries and results; keeps bin/tools (slow to build)
-	rm -rf $(RESULTS) $(BINARIES) $(BIN)/demo $(BIN)/bench
+	rm -rf $(RESULTS) $(BINARIES) $(BIN)/demo $(BIN)/bench $(BIN)/chaos
 
 ##@ Build
 
@@ -55,6 +55,8 @@ $(BIN)/lab: FORCE | gcc
 	$(GO) build -ldflags '$(LDFLAGS)' -o $@ ./test/lab/cmd/lab
 $(BIN)/agent: FORCE | gcc
 	$(GO) build -ldflags '$(LDFLAGS)' -o $@ ./test/agent
+$(BIN)/chaos: FORCE | gcc
+	$(GO) build -ldflags '$(LDFLAGS)' -o $@ ./test/chaos
 $(BIN)/bench: FORCE | gcc
 	$(GO) build -ldflags '$(LDFLAGS)' -o $@ ./test/bench
 
@@ -108,8 +110,8 @@ vuln: $(TOOLS)/govulncheck | gcc ## govulncheck; says so and passes when its dat
 ##@ Test
 
 .PHONY: test
-test: build tools $(TOOLS)/gotestsum ## Everything: unit, CEL, lab end-to-end; ends with one summary
-	@hack/test.sh unit cel e2e
+test: build tools $(TOOLS)/gotestsum ## Everything: unit, CEL, lab end-to-end, faults in short; ends with one summary
+	@hack/test.sh unit cel e2e chaos
 
 .PHONY: test-unit
 test-unit: build tools $(TOOLS)/gotestsum ## All packages but the end-to-end tests, with the race detector
@@ -122,6 +124,10 @@ test-cel: tools $(TOOLS)/gotestsum ## The API's schema and CEL rules on a real A
 .PHONY: test-e2e
 test-e2e: build tools $(TOOLS)/gotestsum ## Three real clusters in the lab
 	@hack/test.sh e2e -- $(ARGS)
+
+.PHONY: test-chaos
+test-chaos: build tools $(TOOLS)/gotestsum ## One fault of each class under load, and the matrix of partitions; invariants only
+	@hack/test.sh chaos -- $(ARGS)
 
 .PHONY: test-summary
 test-summary: $(TOOLS)/gotestsum ## The closing lines of the last test run again
@@ -149,6 +155,11 @@ bench-authz: | gcc ## 1,000 spokes: until one that joins is let in, and one that
 bench-lab: build tools $(BIN)/bench ## Propagation, requests and memory in the lab
 	@hack/with-lab.sh bench --clusters eu,us,ap --hub-cluster eu -- \
 	  $(BIN)/lab exec --name bench -- $(BIN)/bench -env "$$PWD/$(RESULTS)/bench.env.json" -lab bench -packages $(RESULTS)/bench-packages.txt -out docs/benchmarks.md $(ARGS)
+
+.PHONY: chaos
+chaos: build tools $(BIN)/chaos ## Every fault under load; results to docs/resilience.md and bin/results/chaos.json (ARGS="-rounds 5": medians)
+	@hack/with-lab.sh chaos --clusters eu,us,ap --hub-cluster eu --hub-replicas 2 --faults -- \
+	  $(BIN)/lab exec --name chaos -- $(BIN)/chaos -page docs/resilience.md $(ARGS)
 
 ##@ Pinned tools
 

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 results=$PWD/bin/results
 shopt -s nullglob
 files=()
-for suite in unit cel e2e; do
+for suite in unit cel e2e chaos-short; do
   [ ! -s "$results/$suite.json" ] || files+=("$results/$suite.json")
 done
 if [ ${#files[@]} -eq 0 ]; then

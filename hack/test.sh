@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs test suites: test.sh SUITE... [-- GO TEST ARGUMENTS]. Suites: unit, cel, e2e.
+# Runs test suites: test.sh SUITE... [-- GO TEST ARGUMENTS]. Suites: unit, cel, e2e, chaos.
 # A failed suite does not keep the next from running; the end is one summary over all of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,7 +32,7 @@ unit() {
     sum unit -race -timeout 10m "${extra[@]}"
     return
   fi
-  mapfile -t packages < <(go list ./... | grep -vE "^$module/test/(e2e|cel)(/|$)")
+  mapfile -t packages < <(go list ./... | grep -vE "^$module/test/(e2e|cel|chaos/short)(/|$)")
   sum unit -race -timeout 10m "${extra[@]}" "${packages[@]}"
 }
 
@@ -47,11 +47,17 @@ e2e() {
     bash -euo pipefail -c 'sum "$@"' sum e2e -count=1 -timeout 10m -exec "$PWD/bin/lab exec --name $name --" "${extra[@]}" ./test/e2e/...
 }
 
+# The short form: invariants, no times.
+chaos() {
+  hack/with-lab.sh chaos --clusters eu,us,ap --hub-cluster eu --faults -- \
+    bash -euo pipefail -c 'sum "$@"' sum chaos-short -count=1 -timeout 8m -exec "$PWD/bin/lab exec --name chaos --" "${extra[@]}" ./test/chaos/short/...
+}
+
 for suite in "${suites[@]}"; do
   case $suite in
-    unit | cel | e2e) ;;
+    unit | cel | e2e | chaos) ;;
     *)
-      echo "unknown suite $suite: unit, cel or e2e" >&2
+      echo "unknown suite $suite: unit, cel, e2e or chaos" >&2
       exit 2
       ;;
   esac

@@ -84,7 +84,11 @@ func killPod(name string) Step {
 		if err != nil {
 			return err
 		}
-		return resp.Body.Close()
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusServiceUnavailable {
+			return fmt.Errorf("the pod of %s lives: it answers %s", name, resp.Status)
+		}
+		return nil
 	}
 }
 
