@@ -35,6 +35,7 @@ type Cluster struct {
 type Fleet struct {
 	Hub      *Cluster // its API server; Edge is empty
 	Clusters []*Cluster
+	hub      string // kubeconfig
 	lab      string
 	bin      string // the checkout's bin
 	dir      string // of journals
@@ -56,7 +57,7 @@ func Load(envFile, lab, root string) (*Fleet, error) {
 	if len(env.Clusters) < 3 || lab == "" {
 		return nil, fmt.Errorf("%s lists %d clusters in lab %q: three clusters of a lab are needed", envFile, len(env.Clusters), lab)
 	}
-	f := &Fleet{lab: lab, bin: filepath.Join(root, "bin")}
+	f := &Fleet{lab: lab, hub: env.Hub.Kubeconfig, bin: filepath.Join(root, "bin")}
 	if f.Hub, err = newCluster(env.Hub.Cluster, env.Hub.Kubeconfig, ""); err != nil {
 		return nil, err
 	}
@@ -106,6 +107,17 @@ func (f *Fleet) Lab(ctx context.Context, args ...string) error {
 		return fmt.Errorf("lab %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
 	}
 	return nil
+}
+
+// explain asks the hub how a path is routed from a spoke.
+func (f *Fleet) explain(ctx context.Context, path, from string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, filepath.Join(f.bin, "isthmus"), "explain", path, "--from", from, "--kubeconfig", f.hub).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("isthmus explain: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return string(out), nil
 }
 
 // Agent is an agent that runs in one cluster.

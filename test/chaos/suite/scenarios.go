@@ -84,6 +84,8 @@ func processes() []Scenario {
 		held("hub-apiserver-kill", "API server of the hub: SIGKILL", "{hub}/apiserver", "control", true),
 		held("hub-etcd-kill", "etcd of the hub: SIGKILL", "{hub}/etcd", "control", false),
 		held("spoke-apiserver-kill", "API server of a spoke: SIGKILL", "{other}/apiserver", "control", false),
+		{Name: "disk-full", Fault: "disk of the client's relay full, while an agent is added", Group: "control", Harmless: true, Hold: brief, Short: true,
+			Inject: append(fault("fill-disk {client}/relay"), run("{other}", "fresh", 1), answersAt("{client}", "fresh", "{other}")), Heal: fault("free-disk {client}/relay")},
 		held("spoke-etcd-kill", "etcd of a spoke: SIGKILL", "{other}/etcd", "control", false),
 	}
 }
@@ -118,7 +120,7 @@ func agents() []Scenario {
 		{Name: "pod-kill", Fault: "one of two pods killed while listed", Group: "agent", Hold: brief, Load: "pair", Short: true,
 			Arrange: []Step{run("{primary}", "pair", 2), run("{other}", "pair", 1)}, Inject: []Step{killPod("pair")}},
 		{Name: "agent-moved", Fault: "agent moved to another cluster", Group: "agent", Harmless: true, Hold: brief, Load: "mover", Short: true,
-			Arrange: []Step{run("{primary}", "mover", 1)}, Inject: []Step{run("{other}", "mover", 1), answersFrom("{other}", "mover"), withdraw("{primary}", "mover")}},
+			Arrange: []Step{run("{primary}", "mover", 1)}, Inject: []Step{run("{other}", "mover", 1), hasPlace("mover", "{other}"), withdraw("{primary}", "mover")}},
 		{Name: "saturated", Fault: "all pods of an agent saturated", Group: "agent", Hold: brief, Load: "busy", Query: "?delay=200ms", Rate: 40, Attempts: true, Short: true,
 			Arrange: []Step{run("{primary}", "busy", 1, "--limit", "2"), run("{other}", "busy", 1, "--limit", "2")}},
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -34,14 +35,29 @@ func run(role, name string, replicas int, args ...string) Step {
 	}
 }
 
-// answersFrom waits until the agent's new place is known where it is asked for: its own edge and that of the old place.
-func answersFrom(role, name string) Step {
+// answersAt waits until a cluster's edge is answered for an agent by a cluster.
+func answersAt(at, name, by string) Step {
 	return func(ctx context.Context, s *stage) error {
-		c, err := s.named(role)
+		c, err := s.named(at)
 		if err != nil {
 			return err
 		}
-		return s.await(ctx, name+" served by "+c.Name, func(ctx context.Context) error { return s.served(ctx, c, name, c.Name) })
+		want := s.expand(by)
+		return s.await(ctx, name+" at "+c.Name+" served by "+want, func(ctx context.Context) error { return s.served(ctx, c, name, want) })
+	}
+}
+
+// hasPlace waits until the hub knows of an agent's place in a cluster.
+func hasPlace(name, role string) Step {
+	return func(ctx context.Context, s *stage) error {
+		place := s.expand(role)
+		return s.await(ctx, "the hub's place of "+name+" in "+place, func(ctx context.Context) error {
+			out, err := s.fleet.explain(ctx, s.path(name), s.client.Name)
+			if err == nil && !strings.Contains(out, place) {
+				err = fmt.Errorf("explain says %s", out)
+			}
+			return err
+		})
 	}
 }
 

@@ -10,11 +10,12 @@ import (
 
 func fault(name func() string) *cobra.Command {
 	c := &cobra.Command{
-		Use: "fault kill|stop|cont|term|restart CLUSTER/PROCESS", Args: cobra.ExactArgs(2),
+		Use: "fault kill|stop|cont|term|restart|fill-disk|free-disk CLUSTER/PROCESS", Args: cobra.ExactArgs(2),
 		Short: "Break a process, or a link (see the commands below)",
 		Long: "Processes: hub, hub-leader, spoke, router, relay, envoy, apiserver, etcd, controller-manager. kill ends one and keeps it\n" +
 			"down until restart; restart ends it and starts it again at once; stop, cont and term are the signals. router means\n" +
-			"both containers of the router's pod, hub-leader the replica that leads. Other pods: CLUSTER/NAMESPACE/POD/CONTAINER.",
+			"both containers of the router's pod, hub-leader the replica that leads. fill-disk leaves no space on the volumes that a\n" +
+			"process writes to (relay), until free-disk. Other pods: CLUSTER/NAMESPACE/POD/CONTAINER.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := lab.Attach(name())
 			if err != nil {

@@ -73,6 +73,7 @@ type kept struct {
 	cluster, name string
 	pod           string // empty for the control plane
 	ready         string
+	disks         []kubelet.Disk
 	keeper        *proc.Keeper
 }
 
@@ -108,7 +109,7 @@ func (c *cluster) processes() []kept {
 		if k.Ready {
 			ready = "yes"
 		}
-		out = append(out, kept{cluster: c.plan.Name, name: processName(k), pod: k.Pod, ready: ready, keeper: k.Keeper})
+		out = append(out, kept{cluster: c.plan.Name, name: processName(k), pod: k.Pod, disks: k.Disks, ready: ready, keeper: k.Keeper})
 	}
 	return out
 }
@@ -137,8 +138,8 @@ const faultTimeout = 10 * time.Second
 
 // fault acts on every process that the target names: there are as many as the workload has replicas.
 func (d *Daemon) fault(ctx context.Context, r wire.FaultRequest) ([]string, error) {
-	if !slices.Contains([]string{"kill", "stop", "cont", "term", "restart"}, r.Kind) {
-		return nil, fmt.Errorf("unknown fault %q: use kill, stop, cont, term or restart; partition, heal or delay for links", r.Kind)
+	if !slices.Contains([]string{"kill", "stop", "cont", "term", "restart", fillDisk, freeDisk}, r.Kind) {
+		return nil, fmt.Errorf("unknown fault %q: use kill, stop, cont, term, restart, fill-disk or free-disk; partition, heal or delay for links", r.Kind)
 	}
 	name, process, ok := strings.Cut(r.Target, "/")
 	if !ok {
@@ -161,7 +162,7 @@ func (d *Daemon) fault(ctx context.Context, r wire.FaultRequest) ([]string, erro
 		if k.name != process && !(process == "router" && (k.name == "relay" || k.name == "envoy")) || (leader != "" && k.pod != leader) {
 			continue
 		}
-		if err := act(ctx, k.keeper, r.Kind); err != nil {
+		if err := k.act(ctx, r.Kind); err != nil {
 			return acted, err
 		}
 		acted = append(acted, name+"/"+k.name)
@@ -170,25 +171,4 @@ func (d *Daemon) fault(ctx context.Context, r wire.FaultRequest) ([]string, erro
 		return nil, fmt.Errorf("cluster %s has no process %q: it has router and %v", name, process, slices.Compact(slices.Sorted(slices.Values(known))))
 	}
 	return acted, nil
-}
-
-// act does a fault and, where it ends a process, returns once that one is gone.
-func act(ctx context.Context, k *proc.Keeper, kind string) error {
-	victim := k.State().Process
-	if err := k.Fault(kind); err != nil {
-		return err
-	}
-	if victim == nil || kind == "stop" || kind == "cont" || kind == "term" {
-		return nil
-	}
-	timer := time.NewTimer(faultTimeout)
-	defer timer.Stop()
-	select {
-	case <-victim.Done():
-		return nil
-	case <-ctx.Done():
-		return errGone
-	case <-timer.C:
-		return fmt.Errorf("%s does not end", k.Name)
-	}
 }

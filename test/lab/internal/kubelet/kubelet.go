@@ -242,6 +242,7 @@ type Kept struct {
 	Labels                    map[string]string
 	Ready                     bool
 	Keeper                    *proc.Keeper
+	Disks                     []Disk // that it can write to
 }
 
 // Containers lists what runs, by namespace, pod and container.
@@ -251,7 +252,7 @@ func (k *Kubelet) Containers() []Kept {
 		w.mu.Lock()
 		for _, c := range slices.Concat(w.inits, w.containers) {
 			_, ready := c.probed()
-			out = append(out, Kept{Namespace: w.pod.Namespace, Pod: w.pod.Name, Container: c.spec.Name, Labels: w.pod.Labels, Ready: ready, Keeper: c.keeper})
+			out = append(out, Kept{Namespace: w.pod.Namespace, Pod: w.pod.Name, Container: c.spec.Name, Labels: w.pod.Labels, Ready: ready, Keeper: c.keeper, Disks: w.disks(c.spec)})
 		}
 		w.mu.Unlock()
 	}

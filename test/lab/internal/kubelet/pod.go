@@ -356,6 +356,7 @@ func (w *worker) release() {
 	if w.net != nil {
 		w.k.Release(w.ip, w.net)
 	}
+	w.unmount()
 	_ = os.RemoveAll(w.dir)
 }
 

@@ -44,6 +44,9 @@ func (v volumes) one(ctx context.Context, vol *corev1.Volume) error {
 	dir := v.path(vol.Name)
 	if vol.PersistentVolumeClaim != nil {
 		claim := filepath.Join(v.k.Dir, "claims", v.pod.Namespace, vol.PersistentVolumeClaim.ClaimName)
+		if err := disk(claim, diskSize(vol)); err != nil {
+			return err
+		}
 		if err := writable(claim, v.fsGroup()); err != nil {
 			return err
 		}
@@ -53,6 +56,11 @@ func (v volumes) one(ctx context.Context, vol *corev1.Volume) error {
 		return nil
 	}
 	if vol.EmptyDir != nil {
+		if isDisk(vol) {
+			if err := disk(dir, diskSize(vol)); err != nil {
+				return err
+			}
+		}
 		return writable(dir, v.fsGroup())
 	}
 	files := map[string]file{}
