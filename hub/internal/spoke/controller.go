@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -188,8 +187,10 @@ func (r *reconciler) setup(mgr manager.Manager) error {
 	return builder.ControllerManagedBy(mgr).
 		Named("spoke").
 		WithOptions(controllerOptions(r.Options)).
-		// Status is only ours to write: its changes are no news. A deletion raises the generation.
-		For(&v1alpha1.Spoke{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		// Changes of the status count, although it is only ours to write: after an outage of the API server a cache that is
+		// behind shows the status before the last write, so that a look at it finds nothing to write. What arrives later
+		// has to be looked at again.
+		For(&v1alpha1.Spoke{}).
 		Watches(&corev1.Namespace{}, byOwner).
 		Watches(&corev1.ServiceAccount{}, byOwner).
 		Watches(&corev1.Secret{}, byOwner).

@@ -108,3 +108,21 @@ func TestLabelTakenOff(t *testing.T) {
 		return account.Labels
 	}).Should(gomega.HaveKeyWithValue(spokeLabel, "label"))
 }
+
+// TestStatusThatIsNotTrueIsCorrected: a status that says something else than what is known (a cache that was behind when the
+// spoke was last looked at) is looked at again when it arrives.
+func TestStatusThatIsNotTrueIsCorrected(t *testing.T) {
+	f := start(t)
+	f.spoke("behind")
+	f.join("behind")
+	f.create(lease("behind"))
+	spoke := f.condition("behind", v1alpha1.SpokeAvailable, metav1.ConditionTrue, v1alpha1.ReasonLeaseRenewed)
+	before := spoke.DeepCopy()
+	meta.SetStatusCondition(&spoke.Status.Conditions, metav1.Condition{
+		Type: v1alpha1.SpokeAvailable, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonMassExpiry, Message: "an older truth",
+	})
+	if err := api.Status().Patch(t.Context(), spoke, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	f.condition("behind", v1alpha1.SpokeAvailable, metav1.ConditionTrue, v1alpha1.ReasonLeaseRenewed)
+}
