@@ -71,7 +71,7 @@ func processes() []Scenario {
 			Heal:   append(fault("cont {primary}/envoy"), fault("cont {primary}/relay")...)},
 		{Name: "router-term", Fault: "router of the serving cluster: pod deleted (SIGTERM)", Group: "announced", Hold: brief,
 			Inject: []Step{deletePods("{primary}", "isthmus-router")}},
-		held("relay-kill", "relays of client and serving cluster: SIGKILL", "{primary}/relay", "control", false),
+		held("relay-kill", "relay of the serving cluster: SIGKILL, and kept down", "{primary}/relay", "process", false),
 		held("hub-kill", "hub: SIGKILL, all replicas", "{hub}/hub", "control", true),
 		{Name: "hub-leader-kill", Fault: "hub: SIGKILL of the leader", Group: "control", Harmless: true, Hold: brief, Inject: fault("restart {hub}/hub-leader")},
 		{Name: "hub-freeze", Fault: "hub: SIGSTOP, all replicas", Group: "control", Harmless: true, Hold: long,
