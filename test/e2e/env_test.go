@@ -42,6 +42,7 @@ type cluster struct {
 	name       string
 	kubeconfig string
 	edge       string // URL of the edge listener
+	gateway    string // URL of the first Gateway; empty without an implementation
 	eastwest   string // host:port of the mTLS listener
 	client     client.Client
 	kube       kubernetes.Interface
@@ -96,7 +97,7 @@ func loadFleet(path string) (*fleet, error) {
 		if err != nil {
 			return nil, err
 		}
-		cl.edge, cl.eastwest = c.Edge, hostPort(c.Eastwest)
+		cl.edge, cl.gateway, cl.eastwest = c.Edge, c.Gateway, hostPort(c.Eastwest)
 		f.clusters = append(f.clusters, cl)
 	}
 	return f, nil

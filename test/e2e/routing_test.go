@@ -26,8 +26,16 @@ type echoed struct {
 }
 
 func echo(ctx context.Context, url string) (echoed, answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return echoed{}, answer{}, err
+	}
+	return echoOf(req)
+}
+
+func echoOf(req *http.Request) (echoed, answer, error) {
 	var e echoed
-	a, err := get(ctx, url)
+	a, err := do(plain, req)
 	if err != nil {
 		return e, a, err
 	}
