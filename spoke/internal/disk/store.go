@@ -237,17 +237,6 @@ func (s *Store) SetOwner(uid8, epoch string) {
 	}
 }
 
-// Clear forgets everything: the file was another spoke's.
-func (s *Store) Clear() {
-	s.mu.Lock()
-	for ref := range s.state {
-		s.pending[ref] = true
-	}
-	clear(s.state)
-	s.mu.Unlock()
-	s.signal()
-}
-
 func (s *Store) signal() {
 	select {
 	case s.wake <- struct{}{}:

@@ -202,20 +202,6 @@ func TestNoVolume(t *testing.T) {
 	}
 }
 
-func TestClear(t *testing.T) {
-	dir := t.TempDir()
-	fill(t, dir, 5)
-	session(t, dir, Header{Fleet: "fleet", Spoke: "eu"}, func(s *Store, _ Contents) {
-		s.Clear()
-		s.SetOwner("ffffffff", "")
-	})
-	session(t, dir, Header{Fleet: "fleet", Spoke: "eu", UID8: "ffffffff"}, func(_ *Store, c Contents) {
-		if len(versions(c)) != 0 {
-			t.Errorf("kept %v", versions(c))
-		}
-	})
-}
-
 func overwrite(t *testing.T, path string, b []byte) {
 	t.Helper()
 	if err := os.WriteFile(path, b, 0o600); err != nil {

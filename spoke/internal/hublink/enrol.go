@@ -20,6 +20,9 @@ const (
 	tokenCheck = time.Second
 	// A refused token is tried again after this time only: each try is counted and evented on the hub.
 	refusedRetry = 5 * time.Minute
+	// readmitRetry is how often a spoke that was refused asks whether its leaf is accepted after all: a hub whose store was
+	// lost knows nobody until it is restored.
+	readmitRetry = time.Minute
 )
 
 // enrol asks for credentials until it has them, or ctx ends.
@@ -27,7 +30,14 @@ func (k *Keeper) enrol(ctx context.Context) {
 	var refused []byte // the token that the hub refused
 	var until time.Time
 	retry := newBackoff(firstRetry, 30*time.Second)
+	readmit := k.opts.Clock.Now().Add(readmitRetry)
 	for ctx.Err() == nil {
+		if now := k.opts.Clock.Now(); !now.Before(readmit) {
+			readmit = now.Add(readmitRetry)
+			if k.readmitted(ctx) {
+				return
+			}
+		}
 		bundle, token, err := k.readJoin()
 		if err != nil {
 			k.wait(ctx, err.Error())
@@ -56,6 +66,24 @@ func (k *Keeper) enrol(ctx context.Context) {
 		k.sayUnlessRejected(Joining, "cannot join yet: "+err.Error())
 		k.sleep(ctx, delay)
 	}
+}
+
+// readmitted asks once whether the hub takes the leaf that this spoke still has.
+func (k *Keeper) readmitted(ctx context.Context) bool {
+	leaf, ok := k.opts.Source.Leaf()
+	if s, _ := k.Status(); s != Rejected || !ok || k.opts.Clock.Now().After(leaf.NotAfter) {
+		return false
+	}
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	c, err := k.opts.Issuer.Renew(call, k.opts.Source)
+	k.opts.Metrics.renewals.WithLabelValues(outcome(err)).Inc()
+	if err != nil {
+		return false
+	}
+	k.opts.Log.Info("the hub knows this spoke again", "identity", c.ID.String(), "renewAfter", c.RenewAfter)
+	k.keep(ctx, c)
+	return true
 }
 
 // enrolOnce spends the token only when its fruit can be stored, and with a key that is stored: should the answer be lost, the

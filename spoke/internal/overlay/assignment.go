@@ -106,7 +106,7 @@ func mark(cla *endpointv3.ClusterLoadAssignment, own bool, unreachable map[Peer]
 		for _, e := range g.GetLbEndpoints() {
 			if unreachable[peerOf(e)] {
 				bad = append(bad, e)
-			} else if e.GetHealthStatus() != corev3.HealthStatus_UNHEALTHY {
+			} else if takesRequests(e.GetHealthStatus()) {
 				other = true
 			}
 		}
@@ -115,10 +115,15 @@ func mark(cla *endpointv3.ClusterLoadAssignment, own bool, unreachable map[Peer]
 		switch {
 		case other:
 			e.HealthStatus = corev3.HealthStatus_UNHEALTHY
-		case e.HealthStatus == corev3.HealthStatus_UNKNOWN || e.HealthStatus == corev3.HealthStatus_HEALTHY:
+		case takesRequests(e.HealthStatus):
 			e.HealthStatus = corev3.HealthStatus_DEGRADED
 		}
 	}
+}
+
+// takesRequests says whether new requests may go to a place in this state.
+func takesRequests(s corev3.HealthStatus) bool {
+	return s == corev3.HealthStatus_UNKNOWN || s == corev3.HealthStatus_HEALTHY || s == corev3.HealthStatus_DEGRADED
 }
 
 func ownPlace(self string) *endpointv3.LocalityLbEndpoints {

@@ -86,6 +86,7 @@ func TestAssignment(t *testing.T) {
 		"unreachable and alone":             {in: []place{{"us", 0, 0}}, unreachable: []string{"us"}, want: []place{{"us", 0, degraded}}},
 		"all unreachable":                   {in: []place{{"us", 0, 0}, {"ap", 1, draining}}, unreachable: []string{"us", "ap"}, want: []place{{"us", 0, degraded}, {"ap", 1, draining}}},
 		"a lease that expired is kept":      {in: []place{{"us", 0, degraded}, {"ap", 1, 0}}, want: []place{{"us", 0, degraded}, {"ap", 1, 0}}},
+		"unreachable beside a draining one": {in: []place{{"us", 0, 0}, {"ap", 1, draining}}, unreachable: []string{"us"}, want: []place{{"us", 0, degraded}, {"ap", 1, draining}}},
 		"unreachable beside a degraded one": {in: []place{{"us", 0, 0}, {"ap", 1, degraded}}, unreachable: []string{"us"}, want: []place{{"us", 0, bad}, {"ap", 1, degraded}}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -55,21 +55,6 @@ func (m *mirror) restore(c disk.Contents) {
 	}
 }
 
-// clear forgets everything and returns what there was.
-func (m *mirror) clear() map[string][]string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	out := map[string][]string{}
-	for t, mt := range m.types {
-		out[t] = slices.Collect(maps.Keys(mt.versions))
-		clear(mt.versions)
-		clear(mt.served)
-		clear(mt.kept)
-	}
-	m.epoch, m.speaking = "", ""
-	return out
-}
-
 // held is what a stream that starts resumes from.
 func (m *mirror) held(typeURL string) map[string]string {
 	m.mu.Lock()

@@ -97,16 +97,6 @@ func TestTheListOfPeersIsNeverRemoved(t *testing.T) {
 	expect(t, "kept", v.kept, []string{"eastwest-authz"})
 }
 
-func TestClear(t *testing.T) {
-	m := restored("e1", "ns/a")
-	if got := m.clear(); len(got[router.ScopeType]) != 1 {
-		t.Errorf("%v", got)
-	}
-	if v := m.take(delta.Update{Type: router.ScopeType, Identifier: "e9"}); v.epoch != "e9" {
-		t.Errorf("after clearing any hub is the first one: %+v", v)
-	}
-}
-
 // TestASupersededEpoch: an administrator said on the hub that it has taken the place of the one that was lost. What it lacks goes;
 // another hub's acknowledgement of another epoch changes nothing.
 func TestASupersededEpoch(t *testing.T) {

@@ -193,18 +193,10 @@ func (r *Relay) identityChanged(m identity.Material, leaf bool) {
 	}
 	id := uid8(r.cfg.Identity)
 	if had := r.store.Header().UID8; had != "" && id != "" && had != id {
-		r.cfg.Log.Error("the disk is of an earlier spoke of this name; it is forgotten", "had", had, "have", id)
-		r.forget()
+		// What it was served stays in force, the list of those who may call above all, until the hub serves something else.
+		r.cfg.Log.Info("this spoke has joined anew", "had", had, "have", id)
 	}
 	r.store.SetOwner(id, "")
-}
-
-// forget drops what another spoke was served.
-func (r *Relay) forget() {
-	r.store.Clear()
-	for t, names := range r.mirror.clear() {
-		r.core.Mirror(t, nil, names)
-	}
 }
 
 // uid8 is the spoke's UID in the current leaf; empty before enrolment.

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -68,11 +69,30 @@ func (r *Relay) observer() delta.Observer {
 	}
 }
 
-// followHub follows the hub from the moment that this spoke has a certificate.
+// followHub follows the hub from the moment that this spoke has a certificate. Each certificate has a connection of its own:
+// the hub knows who calls by the certificate that the connection began with.
 func (r *Relay) followHub(ctx context.Context) error {
-	if !r.waitForLeaf(ctx) {
-		return nil
+	for ctx.Err() == nil && r.waitForLeaf(ctx) {
+		as, leave := context.WithCancel(ctx)
+		leaf, _ := r.cfg.Identity.Leaf()
+		replaced := make(chan struct{})
+		go func() {
+			defer close(replaced)
+			r.waitForOtherLeaf(as, leaf)
+			leave()
+		}()
+		err := r.followAs(as)
+		leave()
+		<-replaced
+		if err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// followAs follows the hub with the present certificate, until the context ends.
+func (r *Relay) followAs(ctx context.Context) error {
 	conn, err := grpc.NewClient(r.cfg.HubAddress,
 		grpc.WithTransportCredentials(credentials.NewTLS(identity.ClientTLS(r.cfg.Identity, r.cfg.Fleet))),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
@@ -103,6 +123,22 @@ func (r *Relay) followHub(ctx context.Context) error {
 	return nil
 }
 
+// waitForOtherLeaf returns when the certificate is another one, or the context ends.
+func (r *Relay) waitForOtherLeaf(ctx context.Context, had *x509.Certificate) {
+	for {
+		next := r.cfg.Identity.Changed()
+		if leaf, ok := r.cfg.Identity.Leaf(); ok && !leaf.Equal(had) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-next:
+		}
+	}
+}
+
+// waitForLeaf returns when there is a certificate; false when the context has ended.
 func (r *Relay) waitForLeaf(ctx context.Context) bool {
 	for {
 		next := r.cfg.Identity.Changed()

@@ -1,0 +1,30 @@
+package hublink_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/isthmus-dev/isthmus/spoke/internal/hublink"
+)
+
+// A hub that lost its store knows nobody. When it is restored, the same leaf is good again, and nobody has to do anything.
+func TestASpokeThatTheHubKnowsAgain(t *testing.T) {
+	l := newLink(t, "again")
+	l.hub.Admit("eu", "0123abcd", "right")
+	l.write("token", "right")
+	l.start()
+	l.await(time.Second, hublink.Joined, "")
+	l.hub.Delete("eu")
+	l.keeper.Refresh()
+	l.await(time.Second, hublink.Rejected, "deleted")
+	l.hub.Admit("eu", "0123abcd", "not in the file")
+	l.await(10*time.Second, hublink.Joined, "spiffe://fleet.test/spoke/eu/0123abcd")
+	if n := testutil.ToFloat64(gauge(t, l.registry, "isthmus_hublink_rejected")); n != 0 {
+		t.Errorf("rejected = %v", n)
+	}
+	if n := l.hub.Issued(); n != 2 {
+		t.Errorf("%d certificates issued, want the first and one renewal", n)
+	}
+}
