@@ -92,6 +92,9 @@ func (b *belief) report(session string) {
 	}
 }
 
+// doubt notes that absence says nothing until report and slices agree again.
+func (b *belief) doubt() { b.complete = false }
+
 // agree notes that report and slices agree, and lets go of what is not declared. It returns the namespaces that changed.
 func (b *belief) agree() namespaces {
 	if b.session == "" {

@@ -40,7 +40,8 @@ type Registry struct {
 // member is one spoke with everything in its namespace.
 type member struct {
 	spoke    *v1alpha1.Spoke
-	owner    types.UID // as the namespace's annotation says
+	owner    types.UID // as the namespace's annotation says, or said before it was lost
+	lost     bool      // the namespace of a Spoke that exists is gone, or says no owner: what was declared in it is held
 	report   *v1alpha1.SpokeReport
 	reportAt time.Time
 	inbox    inbox
@@ -139,6 +140,9 @@ func (r *Registry) DeleteSpoke(name string) {
 	m := r.member(NamespacePrefix + name)
 	shards := m.belief.all()
 	m.spoke = nil
+	if m.lost {
+		m.owner, m.lost = "", false
+	}
 	r.reread(m)
 	r.touch(true, shards)
 	r.forget(NamespacePrefix + name)
@@ -152,6 +156,11 @@ func (r *Registry) SetNamespace(namespace string, owner types.UID) {
 		return
 	}
 	m := r.member(namespace)
+	if owner == "" && m.active() {
+		r.lose(m)
+		return
+	}
+	m.lost = false
 	if m.owner == owner {
 		return
 	}
@@ -161,6 +170,14 @@ func (r *Registry) SetNamespace(namespace string, owner types.UID) {
 	maps.Copy(shards, m.belief.all())
 	r.touch(true, shards)
 	r.forget(namespace)
+}
+
+// lose notes that the namespace of a Spoke that exists is gone, or no longer says whose it is. Somebody deleted it, or took its
+// label off: the spoke itself has withdrawn nothing, so what it declared is held until report and slices agree again.
+func (r *Registry) lose(m *member) {
+	m.lost, m.unsure = true, true
+	m.belief.doubt()
+	r.touch(true, nil)
 }
 
 // SetSlice notes an AgentSlice as it is now; Take takes it in.
@@ -281,7 +298,7 @@ func (r *Registry) read(m *member, name string) namespaces {
 
 // compare lets a spoke become complete when its report and its slices agree.
 func (r *Registry) compare(m *member) {
-	if !m.unsure || m.belief.complete || m.report == nil || !m.active() || m.inbox.count > 0 {
+	if !m.unsure || m.lost || m.belief.complete || m.report == nil || !m.active() || m.inbox.count > 0 {
 		return
 	}
 	m.unsure = false

@@ -43,9 +43,14 @@ func (r *Registry) Watch(ctx context.Context, c cache.Cache) (synced func(contex
 }
 
 func (r *Registry) setNamespace(o client.Object) {
-	if strings.HasPrefix(o.GetName(), NamespacePrefix) {
-		r.SetNamespace(o.GetName(), types.UID(o.GetAnnotations()[OwnerAnnotation]))
+	if !strings.HasPrefix(o.GetName(), NamespacePrefix) {
+		return
 	}
+	owner := types.UID(o.GetAnnotations()[OwnerAnnotation])
+	if !o.GetDeletionTimestamp().IsZero() {
+		owner = "" // what is in it goes, whatever the spoke wants
+	}
+	r.SetNamespace(o.GetName(), owner)
 }
 
 func events(set, gone func(client.Object)) toolscache.ResourceEventHandler {

@@ -122,7 +122,7 @@ func (m *mirror) believes(u delta.Update, mt *mirrorType, name string) bool {
 	if u.Type == router.ExtensionType {
 		return false
 	}
-	return u.Identifier == m.epoch || mt.served[name] || (mt.synced && !mt.kept[name])
+	return u.Identifier == m.epoch || mt.served[name]
 }
 
 func (m *mirror) empty() bool {
