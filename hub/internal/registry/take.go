@@ -112,9 +112,19 @@ func (r *Registry) takeIn(namespace string, m *member, all []change) {
 		m.slices[c.name] = c.slice
 		maps.Copy(r.dirty, r.read(m, c.name))
 	}
-	for _, c := range all { // what left room in the same batch counted when these were judged
-		if c.slice != nil && m.shares[c.name].refused > 0 && m.belief.total < r.limits.Entries {
-			maps.Copy(r.dirty, r.read(m, c.name))
+	// Again for those of which something was refused: what left room in this batch counted when they were judged, and what
+	// counts by another slice now is not refused here.
+	touched := namespaces{}
+	for _, c := range all {
+		if c.slice != nil {
+			touched[c.slice.object.Spec.SourceNamespace] = struct{}{}
+		}
+	}
+	for _, name := range m.overLimit() {
+		if s := m.slices[name]; s != nil {
+			if _, ok := touched[s.object.Spec.SourceNamespace]; ok {
+				maps.Copy(r.dirty, r.read(m, name))
+			}
 		}
 	}
 	if m.retry(before); m.inbox.count > 0 && !m.inbox.backlogged {
