@@ -18,6 +18,10 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/identity"
 )
 
+// minLeaseDuration: half of it must be longer than the 3 s between two renewals, with 1 s for the way. Otherwise spokes that are
+// well would look late, and one that is silent like a part of a mass.
+const minLeaseDuration = 8 * time.Second
+
 // Options are the hub's flags.
 type Options struct {
 	Fleet            string        // trust domain
@@ -65,8 +69,8 @@ func (o Options) Validate() error {
 			bad(flag, "%q is not [host]:port", address)
 		}
 	}
-	if o.LeaseDuration < time.Second {
-		bad("lease-duration", "%s is too short: spokes renew every 3 s", o.LeaseDuration)
+	if o.LeaseDuration < minLeaseDuration {
+		bad("lease-duration", "%s is too short: spokes renew every 3 s, and who is late by half of it counts as late; at least %s", o.LeaseDuration, minLeaseDuration)
 	}
 	if o.MassPercent < 1 || o.MassPercent > 100 {
 		bad("mass-expiry-percent", "%d is not from 1 to 100", o.MassPercent)

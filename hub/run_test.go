@@ -44,7 +44,7 @@ func TestOptionsAreValidated(t *testing.T) {
 		"--grpc-advertise-address": func(o *Options) { o.AdvertiseAddress = "hub" },
 		"--api-server-url":         func(o *Options) { o.APIServerURL = "http://api" },
 		"--debug-address":          func(o *Options) { o.DebugAddress = ":x" },
-		"--lease-duration":         func(o *Options) { o.LeaseDuration = time.Millisecond },
+		"--lease-duration":         func(o *Options) { o.LeaseDuration = 7 * time.Second },
 		"--mass-expiry-percent":    func(o *Options) { o.MassPercent = 101 },
 		"--start-grace":            func(o *Options) { o.StartGrace = 0 },
 		"--spoke-max-entries":      func(o *Options) { o.Limits.Entries = 0 },

@@ -40,7 +40,7 @@ func command() *cobra.Command {
 	f.StringVar(&o.MetricsAddress, "metrics-address", ":8080", "where /metrics is served")
 	f.StringVar(&o.HealthAddress, "health-address", ":8081", "where /healthz and /readyz are served")
 	f.StringVar(&o.DebugAddress, "debug-address", ":8082", "where the read-only debug endpoint is served")
-	f.DurationVar(&o.LeaseDuration, "lease-duration", 10*time.Second, "after this time without a renewal a spoke's places are used last")
+	f.DurationVar(&o.LeaseDuration, "lease-duration", 10*time.Second, "after this time without a renewal a spoke's places are used last; at least 8s")
 	f.IntVar(&o.MassPercent, "mass-expiry-percent", 50, "when more than this share of the spokes falls silent together, nothing is concluded; 100: always believed")
 	f.DurationVar(&o.StartGrace, "start-grace", 10*time.Second, "how long a hub that has started waits for every joined spoke to be known completely before it serves")
 	limits := hub.DefaultLimits()

@@ -1,6 +1,9 @@
 package federate
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // Reach is what the other spokes say of one, and what its own word is worth.
 type Reach struct {
@@ -29,71 +32,80 @@ func Quorum(witnesses int) int { return max(2, (2*witnesses+2)/3) }
 // hear takes in what every spoke says of the others. Who can tell: spokes that are Available, have renewed their Lease since
 // this hub looks on (what was written before may be long over), probe, and are not suspect.
 func (c *court) hear(after Judgement) {
-	live := c.live(after)
-	against := map[string][]string{}
-	witnesses := map[string]bool{}
-	for name, s := range c.signs {
-		named, ignored := c.named(name, s)
-		v := after.Spokes[name]
+	h := newHearing(c.signs, after)
+	witnesses := 0
+	told := make([]bool, len(h.names))
+	for i, name := range h.names {
+		s, v := c.signs[name], after.Spokes[name]
+		named, ignored := h.read(i, s.Unreachable)
 		v.Reach.Ignored = ignored
-		if s.Probes {
-			v.Reach.Suspect = isSuspect(name, named, live)
-		}
+		v.Reach.Suspect = s.Probes && h.isSuspect(i, named)
 		after.Spokes[name] = v
 		if v.Presence != Available || s.Found || !s.Probes || v.Reach.Suspect {
 			continue
 		}
-		witnesses[name] = true
+		told[i] = true
+		witnesses++
 		for _, target := range named {
-			against[target] = append(against[target], name)
+			h.against[target] = append(h.against[target], name) // sorted, since names are
 		}
 	}
-	for name, v := range after.Spokes {
+	for i, name := range h.names {
 		if !c.signs[name].Routers {
 			continue // there is nothing to reach
 		}
-		v.Reach.Witnesses = len(witnesses)
-		if witnesses[name] {
+		v := after.Spokes[name]
+		v.Reach.Witnesses, v.Reach.Against = witnesses, h.against[i]
+		if told[i] {
 			v.Reach.Witnesses--
 		}
-		v.Reach.Against = against[name]
-		slices.Sort(v.Reach.Against)
 		after.Spokes[name] = v
 	}
 }
 
-// live are the spokes that can be expected to answer a probe.
-func (c *court) live(after Judgement) map[string]bool {
-	out := map[string]bool{}
-	for name, s := range c.signs {
-		if s.Routers && after.Spokes[name].Presence == Available {
-			out[name] = true
-		}
-	}
-	return out
+// hearing numbers the spokes: in a fleet of 1,000 that is split, half a million names are read.
+type hearing struct {
+	names   []string // sorted
+	numbers map[string]int
+	live    []bool // can be expected to answer a probe
+	lives   int    // how many
+	seen    []int  // the last spoke, plus one, that named this one
+	against [][]string
 }
 
-// named are the spokes that a list names, each once, and how many entries mean nothing.
-func (c *court) named(name string, s Signs) (named []string, ignored int) {
-	seen := make(map[string]bool, len(s.Unreachable))
-	for _, target := range s.Unreachable {
-		if _, known := c.signs[target]; !known || target == name || seen[target] {
+func newHearing(signs map[string]Signs, after Judgement) *hearing {
+	h := &hearing{names: slices.Sorted(maps.Keys(signs)), numbers: make(map[string]int, len(signs))}
+	h.live, h.seen, h.against = make([]bool, len(signs)), make([]int, len(signs)), make([][]string, len(signs))
+	for i, name := range h.names {
+		h.numbers[name] = i
+		if h.live[i] = signs[name].Routers && after.Spokes[name].Presence == Available; h.live[i] {
+			h.lives++
+		}
+	}
+	return h
+}
+
+// read are the spokes that the list of spoke i names, each once, and how many entries mean nothing.
+func (h *hearing) read(i int, list []string) (named []int, ignored int) {
+	for _, name := range list {
+		target, known := h.numbers[name]
+		if !known || target == i || h.seen[target] == i+1 {
 			ignored++
 			continue
 		}
-		seen[target] = true
+		h.seen[target] = i + 1
 		named = append(named, target)
 	}
 	return named, ignored
 }
 
-func isSuspect(name string, named []string, live map[string]bool) bool {
-	peers, lost := len(live), 0
-	if live[name] {
+func (h *hearing) isSuspect(i int, named []int) bool {
+	peers, lost := h.lives, 0
+	if h.live[i] {
 		peers--
 	}
 	for _, target := range named {
-		if live[target] {
+		if h.live[target] {
 			lost++
 		}
 	}

@@ -1,6 +1,8 @@
 package liveness
 
 import (
+	"time"
+
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/federate"
 )
@@ -17,6 +19,21 @@ func (o *Observer) decideIfUnsure() {
 	if o.unsure {
 		o.decide()
 	}
+}
+
+// due says whether time alone may have changed what is decided: a Lease has expired since. While the hub doubts what it hears,
+// every moment may end that. o.mu is held.
+func (o *Observer) due(now time.Time) bool {
+	if o.decided.Mass {
+		return true
+	}
+	for spoke, b := range o.beats {
+		v := o.decided.Spokes[spoke]
+		if v.Presence == Available && now.Sub(b.seen) > o.opts.LeaseDuration && now.Sub(v.Excused) > o.opts.LeaseDuration {
+			return true
+		}
+	}
+	return false
 }
 
 // decide has federate judge what is observed now, and takes it in; o.mu is held.

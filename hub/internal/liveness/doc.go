@@ -7,7 +7,7 @@
 // for as long as the report names the host.
 //
 // Who is Available is decided by federate, from the Leases of all spokes and from what each reports of the others. Here events are
-// gathered and the decision is asked for: soon after one that may change it, and at every tick.
+// gathered and the decision is asked for: soon after one that may change it, and at the tick at which a Lease expires.
 //
 //	obs := liveness.New(liveness.Options{Cache: mgr.GetCache(), LeaseDuration: 10 * time.Second})
 //	err := mgr.Add(obs)

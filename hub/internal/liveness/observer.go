@@ -161,7 +161,7 @@ func (o *Observer) Start(ctx context.Context) error {
 	}
 }
 
-// judgeAll decides on everybody, so that Leases expire. A tick that comes late says that this process stood still: renewals of that time are
+// judgeAll lets Leases expire. A tick that comes late says that this process stood still: renewals of that time are
 // still on their way, so no Lease may run out over it.
 func (o *Observer) judgeAll() {
 	o.mu.Lock()
@@ -173,8 +173,11 @@ func (o *Observer) judgeAll() {
 			b.forgive(pause)
 		}
 	}
+	first := o.lastTick.IsZero()
 	o.lastTick = now
-	o.decide()
+	if first || o.unsure || o.due(now) {
+		o.decide()
+	}
 }
 
 // judge brings the Knowledge of one spoke up to date; o.mu is held.
