@@ -7,7 +7,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-func write(t *testing.T, m prometheus.Metric) *dto.Metric {
+func write(t testing.TB, m prometheus.Metric) *dto.Metric {
 	t.Helper()
 	var out dto.Metric
 	if err := m.Write(&out); err != nil {
@@ -16,12 +16,12 @@ func write(t *testing.T, m prometheus.Metric) *dto.Metric {
 	return &out
 }
 
-func samples(t *testing.T, h prometheus.Histogram) uint64 {
+func samples(t testing.TB, h prometheus.Histogram) uint64 {
 	t.Helper()
 	return write(t, h).GetHistogram().GetSampleCount()
 }
 
-func value(t *testing.T, g prometheus.Gauge) float64 {
+func value(t testing.TB, g prometheus.Gauge) float64 {
 	t.Helper()
 	return write(t, g).GetGauge().GetValue()
 }

@@ -92,7 +92,7 @@ func (c *Controller) read(ctx context.Context) (*hub, error) {
 			return nil, fmt.Errorf("list %T: %w", &grpcRoutes, err)
 		}
 	}
-	namespaces, err := c.namespaceLabels(ctx)
+	namespaces, defaults, err := c.readNamespaces(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (c *Controller) read(ctx context.Context) (*hub, error) {
 		return nil, err
 	}
 	h.in = program.Input{
-		Epoch: c.o.Epoch, Namespaces: namespaces, Spokes: c.spokes(h),
+		Epoch: c.o.Epoch, Namespaces: namespaces, Defaults: defaults, Spokes: c.spokes(h),
 		Classes: pointers(classes.Items), Gateways: pointers(gateways.Items), Grants: pointers(grants.Items),
 		HTTPRoutes: pointers(httpRoutes.Items), GRPCRoutes: pointers(grpcRoutes.Items),
 		Declared:    func(t program.Target) bool { return c.o.Fleet.Declared(t.Namespace, t.Type, t.Name) },
@@ -130,16 +130,21 @@ func pointers[T any](items []T) []*T {
 	return out
 }
 
-func (c *Controller) namespaceLabels(ctx context.Context) (map[string]map[string]string, error) {
+// readNamespaces takes the namespaces' labels, and the default backends of those that have one.
+func (c *Controller) readNamespaces(ctx context.Context) (labels map[string]map[string]string, defaults map[string]string, err error) {
 	list := namespaceList()
 	if err := c.namespaces.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("list namespaces: %w", err)
+		return nil, nil, fmt.Errorf("list namespaces: %w", err)
 	}
-	out := make(map[string]map[string]string, len(list.Items))
+	labels, defaults = make(map[string]map[string]string, len(list.Items)), map[string]string{}
 	for i := range list.Items {
-		out[list.Items[i].Name] = list.Items[i].Labels
+		n := &list.Items[i]
+		labels[n.Name] = n.Labels
+		if d, ok := n.Annotations[program.AnnotationDefaultBackend]; ok {
+			defaults[n.Name] = d
+		}
 	}
-	return out, nil
+	return labels, defaults, nil
 }
 
 // spokes are those that have a namespace to write into and are not about to go. A Spoke that is being deleted has no programs:

@@ -119,7 +119,7 @@ func (w *writes) funcs() interceptor.Funcs {
 // fixture is a running controller on an API server.
 type fixture struct {
 	*gomega.WithT
-	t      *testing.T
+	t      testing.TB
 	ctx    context.Context
 	api    client.Client
 	fleet  *fleet
@@ -129,7 +129,7 @@ type fixture struct {
 }
 
 // connect makes a fixture without a controller.
-func connect(t *testing.T, cfg *rest.Config) *fixture {
+func connect(t testing.TB, cfg *rest.Config) *fixture {
 	t.Helper()
 	f := &fixture{WithT: gomega.NewWithT(t), t: t, ctx: t.Context(), fleet: &fleet{declared: map[string]bool{}, changed: make(chan struct{})}}
 	f.SetDefaultEventuallyTimeout(20 * time.Second)

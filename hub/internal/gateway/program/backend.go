@@ -56,6 +56,25 @@ func (c *compiler) resolve(r *route, ref gatewayv1.BackendObjectReference) (Targ
 	return t, p.ok()
 }
 
+// fallback is the backend of a rule that names none: the default of the route's namespace, as a reference like any other.
+func (c *compiler) fallback(r *route) []gatewayv1.BackendRef {
+	value, ok := c.in.Defaults[r.object.GetNamespace()]
+	if !ok {
+		return nil
+	}
+	kind, name, _ := strings.Cut(value, "/")
+	for groupKind, t := range targetTypes {
+		if group, k, _ := strings.Cut(groupKind, "/"); string(t) == kind {
+			return []gatewayv1.BackendRef{{BackendObjectReference: gatewayv1.BackendObjectReference{
+				Group: ptr.To(gatewayv1.Group(group)), Kind: ptr.To(gatewayv1.Kind(k)), Name: gatewayv1.ObjectName(name),
+			}}}
+		}
+	}
+	r.refs.add(problem{string(gatewayv1.RouteReasonInvalidKind), fmt.Sprintf("annotation %s of namespace %s is %q: use type/name, with type agent, mcp, modelapi or service",
+		AnnotationDefaultBackend, r.object.GetNamespace(), value)})
+	return nil
+}
+
 // withTarget adds the target header to what a user changes of a request's headers.
 func withTarget(r *route, user *gatewayv1.HTTPHeaderFilter, t Target) *gatewayv1.HTTPHeaderFilter {
 	out := &gatewayv1.HTTPHeaderFilter{}

@@ -27,6 +27,7 @@ var update = flag.Bool("update", false, "rewrite testdata/*.out.yaml")
 // fixture is a small hub.
 type fixture struct {
 	Namespaces map[string]map[string]string
+	Defaults   map[string]string
 	Spokes     []struct {
 		Name   string
 		Labels map[string]string
@@ -49,7 +50,7 @@ func (p pem) certificate() Certificate {
 
 func (f fixture) input(t *testing.T) Input {
 	t.Helper()
-	in := Input{Epoch: "e1", Namespaces: f.Namespaces,
+	in := Input{Epoch: "e1", Namespaces: f.Namespaces, Defaults: f.Defaults,
 		Declared: func(target Target) bool { return slices.Contains(f.Declared, target.Path()) },
 		Certificate: func(key types.NamespacedName) Certificate {
 			if c, ok := f.Certificates[key.String()]; ok {

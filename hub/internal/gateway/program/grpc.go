@@ -23,6 +23,11 @@ func (c *compiler) grpcRule(r *route, in gatewayv1.GRPCRouteRule) rule {
 	}
 	checkGRPCFilters(r, in.Filters)
 	out := gatewayv1.GRPCRouteRule{Name: in.Name, Matches: in.Matches, Filters: slices.Clone(in.Filters)}
+	if len(in.BackendRefs) == 0 {
+		for _, ref := range c.fallback(r) {
+			in.BackendRefs = append(in.BackendRefs, gatewayv1.GRPCBackendRef{BackendRef: ref})
+		}
+	}
 	for _, ref := range in.BackendRefs {
 		checkGRPCFilters(r, ref.Filters)
 		t, ok := c.resolve(r, ref.BackendObjectReference)

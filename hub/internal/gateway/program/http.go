@@ -31,6 +31,11 @@ func (c *compiler) httpRule(r *route, in gatewayv1.HTTPRouteRule) rule {
 		// An implementation's own default would end a long answer, or a stream.
 		out.Timeouts.Request = ptr.To(gatewayv1.Duration("0s"))
 	}
+	if !redirects && len(in.BackendRefs) == 0 {
+		for _, ref := range c.fallback(r) {
+			in.BackendRefs = append(in.BackendRefs, gatewayv1.HTTPBackendRef{BackendRef: ref})
+		}
+	}
 	switch {
 	case redirects:
 	case len(in.BackendRefs) == 1:

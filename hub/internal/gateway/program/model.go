@@ -33,7 +33,9 @@ type Input struct {
 	Grants     []*gatewayv1beta1.ReferenceGrant
 	// Namespaces are the labels of each namespace of the hub.
 	Namespaces map[string]map[string]string
-	Spokes     []Spoke
+	// Defaults are what namespaces have as the annotation default-backend, where they have one.
+	Defaults map[string]string
+	Spokes   []Spoke
 	// Declared says whether some spoke exports a resource. It is asked for every backend.
 	Declared func(Target) bool
 	// Certificate reads a Secret of the hub.

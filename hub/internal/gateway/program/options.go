@@ -20,6 +20,10 @@ const (
 	AnnotationDNS = "isthmus.dev/dns"
 )
 
+// AnnotationDefaultBackend of a Namespace names the resource that rules without backendRefs of its routes reach: type/name,
+// for example agent/front.
+const AnnotationDefaultBackend = "isthmus.dev/default-backend"
+
 const (
 	dnsPrefix = "external-dns.alpha.kubernetes.io/"
 	// dnsController is read by external-dns: one that is not its own name makes it leave the object alone.
