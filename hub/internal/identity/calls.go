@@ -28,8 +28,19 @@ const apiTokenLife = 24 * time.Hour
 // errRefused marks what a caller is told nothing more about.
 var errRefused = errors.New("refused")
 
+// Enrolment is open to everybody, and costs reads of the API server and an Event before it is refused. A spoke that is told to
+// come later does.
+const (
+	enrolmentsPerSecond = 20
+	enrolmentsAtOnce    = 100
+)
+
 // Enroll implements identitypb.IdentityServer.
 func (s *Service) Enroll(ctx context.Context, req *identitypb.EnrollRequest) (*identitypb.Credentials, error) {
+	if !s.enrolments.AllowN(s.opts.Clock.Now(), 1) {
+		s.metrics.enrolments.WithLabelValues("limited").Inc()
+		return nil, status.Error(codes.ResourceExhausted, "too many spokes join at once: try again later")
+	}
 	answer, err := s.enroll(ctx, req)
 	s.metrics.enrolments.WithLabelValues(result(err)).Inc()
 	if errors.Is(err, errRefused) {

@@ -23,7 +23,7 @@ func (m serviceMetrics) rotation(now Phase, waiting int) {
 func newMetrics(reg prometheus.Registerer) serviceMetrics {
 	m := serviceMetrics{
 		enrolments: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "isthmus_enrolments_total", Help: "Calls of Identity.Enroll by result: ok, refused, invalid, error.",
+			Name: "isthmus_enrolments_total", Help: "Calls of Identity.Enroll by result: ok, refused, invalid, limited, error.",
 		}, []string{"result"}),
 		renewals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "isthmus_renewals_total", Help: "Calls of Identity.Renew by result: ok, refused, invalid, error.",

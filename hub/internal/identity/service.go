@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,11 +11,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"crypto/x509"
 
 	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/internal/identity/identitypb"
@@ -49,6 +49,8 @@ type Service struct {
 	opts    Options
 	source  *identity.Source
 	metrics serviceMetrics
+	// enrolments bounds the calls of those who have no identity yet.
+	enrolments *rate.Limiter
 
 	mu         sync.Mutex
 	trust      *trust // as last read
@@ -83,7 +85,8 @@ func NewService(ctx context.Context, o Options) (*Service, error) {
 	if err := identity.ValidateFleet(o.Fleet); err != nil {
 		return nil, err
 	}
-	s := &Service{opts: o, source: identity.NewSourceAt(o.Clock.Now), metrics: newMetrics(o.Registerer)}
+	s := &Service{opts: o, source: identity.NewSourceAt(o.Clock.Now), metrics: newMetrics(o.Registerer),
+		enrolments: rate.NewLimiter(enrolmentsPerSecond, enrolmentsAtOnce)}
 	if err := s.refresh(ctx); err != nil {
 		return nil, err
 	}
