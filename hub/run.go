@@ -34,6 +34,7 @@ import (
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 	"github.com/isthmus-dev/isthmus/hub/internal/registry"
 	"github.com/isthmus-dev/isthmus/hub/internal/spoke"
+	"github.com/isthmus-dev/isthmus/hub/internal/trafficpolicy"
 )
 
 // Run runs the hub until ctx ends.
@@ -143,6 +144,9 @@ func (h *hub) build(ctx context.Context) error {
 		if err := h.mgr.Add(r); err != nil {
 			return err
 		}
+	}
+	if err := trafficpolicy.Setup(h.mgr, trafficpolicy.Options{Findings: h.engine, SkipNameValidation: h.o.skipNameValidation}); err != nil {
+		return err
 	}
 	return spoke.Setup(h.mgr, spoke.Options{
 		Fleet: h.o.Fleet, HubAddress: h.o.AdvertiseAddress, APIServer: h.o.APIServerURL, APICA: apiCA,

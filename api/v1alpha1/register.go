@@ -17,6 +17,7 @@ func AddToScheme(s *runtime.Scheme) error {
 		&AgentSlice{}, &AgentSliceList{},
 		&GatewayProgram{}, &GatewayProgramList{},
 		&GatewayProgramSet{}, &GatewayProgramSetList{},
+		&TrafficPolicy{}, &TrafficPolicyList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

@@ -73,6 +73,9 @@ func printExplanation(w io.Writer, body []byte) error {
 	}
 	t := newRows(w)
 	t.add(e.Resource.Path + " from " + e.From + ": " + e.Answer)
+	if e.PolicyWhy != "" {
+		t.add("policy: " + e.PolicyWhy)
+	}
 	if c := conflicts(e.Resource.Conflicts); c != "" {
 		t.add("conflicts: " + c + "; the properties of " + e.Resource.Decider + " are used")
 	}
@@ -85,6 +88,9 @@ func printExplanation(w io.Writer, body []byte) error {
 		why := s.Why
 		if s.DistanceKm != nil {
 			why = fmt.Sprintf("%s %.0f km", why, *s.DistanceKm)
+		}
+		if s.Share > 0 && s.Share < 100 {
+			why = fmt.Sprintf("%s, %d %% of step %d", why, s.Share, s.Step)
 		}
 		t.add(fmt.Sprint(i+1), s.Spoke, why, s.Use, orDash(strings.Join(s.Routers, ",")))
 	}

@@ -20,7 +20,8 @@ type Resource struct {
 	Name           string     `json:"name"`
 	Cluster        string     `json:"cluster,omitempty"` // where its route points; empty: 503
 	Places         []Place    `json:"places"`
-	Decider        string     `json:"decider"` // the spoke whose properties are used
+	Decider        string     `json:"decider"`          // the spoke whose properties are used
+	Policy         string     `json:"policy,omitempty"` // the TrafficPolicy in force, namespace/name; empty: the default
 	Protocols      []string   `json:"protocols,omitempty"`
 	TimeoutSeconds int32      `json:"timeoutSeconds,omitempty"` // 0: the default of the type
 	Conflicts      []Conflict `json:"conflicts,omitempty"`
@@ -43,11 +44,12 @@ type Conflict struct {
 
 // Explanation says where a request goes, and why.
 type Explanation struct {
-	Resource Resource `json:"resource"`
-	From     string   `json:"from"`
-	Answer   string   `json:"answer"` // in words
-	Order    []Step   `json:"order"`  // places as they are tried
-	Inputs   []Input  `json:"inputs"` // what this was made of
+	Resource  Resource `json:"resource"`
+	From      string   `json:"from"`
+	PolicyWhy string   `json:"policyWhy"` // why the policy, or the default, is in force
+	Answer    string   `json:"answer"`    // in words
+	Order     []Step   `json:"order"`     // places as they are tried
+	Inputs    []Input  `json:"inputs"`    // what this was made of
 }
 
 // Step is one place in the order in which places are tried.
@@ -55,7 +57,9 @@ type Step struct {
 	Spoke      string   `json:"spoke"`
 	Why        string   `json:"why"` // own cluster, same zone, same region, distance
 	DistanceKm *float64 `json:"distanceKm,omitempty"`
-	Use        string   `json:"use"` // how requests treat it
+	Use        string   `json:"use"`          // how requests treat it
+	Step       int      `json:"step"`         // of the failover order, from 1; places of one step share requests
+	Share      int      `json:"sharePercent"` // of the step, when all of it are healthy
 	Routers    []string `json:"routers,omitempty"`
 }
 

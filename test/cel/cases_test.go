@@ -71,6 +71,7 @@ var bases = map[string]map[string]any{
 			"entries", []any{obj("type", "agent", "name", "writer", "reason", "Invalid", "message", "m")})),
 	"GatewayProgram":    programBase,
 	"GatewayProgramSet": programSetBase,
+	"TrafficPolicy":     policyBase,
 }
 
 func condition(kind string) any {
@@ -104,7 +105,7 @@ func routerCases(path string) []ruleCase {
 }
 
 var cases = map[string][]ruleCase{"Spoke": spokeCases, "SpokeReport": reportCases, "AgentSlice": sliceCases,
-	"GatewayProgram": programCases, "GatewayProgramSet": programSetCases}
+	"GatewayProgram": programCases, "GatewayProgramSet": programSetCases, "TrafficPolicy": policyCases}
 
 var spokeCases = slices.Concat(
 	[]ruleCase{

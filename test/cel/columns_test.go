@@ -59,6 +59,8 @@ func TestPrinterColumns(t *testing.T) {
 		{"AgentSlice", "namespaces/" + testNamespace + "/agentslices/slice-1", []string{"Name", "Spoke", "Namespace", "Age"}, []string{"slice-1", "eu", "team-a"}},
 		{"GatewayProgram", "namespaces/" + testNamespace + "/gatewayprograms/shop-web-1", []string{"Name", "Kind", "Source namespace", "Source", "Applied", "Age"},
 			[]string{"shop-web-1", "HTTPRoute", "shop", "web", "True"}},
+		{"TrafficPolicy", "namespaces/" + testNamespace + "/trafficpolicies/steady", []string{"Name", "Preference", "Accepted", "Enforced", "In force", "Age"},
+			[]string{"steady", "Weighted", "True", "True", "3"}},
 		{"GatewayProgramSet", "namespaces/" + testNamespace + "/gatewayprogramsets/programs", []string{"Name", "Programs", "Ready", "Stale", "Age"}, []string{"programs", "2", "True", "True"}},
 	} {
 		t.Run(c.kind, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,7 @@ type input struct {
 		Type, Name     string
 		TimeoutSeconds int32
 		Places         []string // ready ones
+		Treatment      federate.Treatment
 	}
 	Views []federate.View
 }
@@ -64,13 +66,11 @@ func (in input) spokes(t *testing.T) map[string]federate.Spoke {
 func (in input) routes() []Route {
 	var out []Route
 	for _, r := range in.Resources {
-		out = append(out, Route{
-			Resource: federate.Resource{
-				Key:        federate.Key{Namespace: in.Namespace, Type: v1alpha1.ResourceType(r.Type), Name: r.Name},
-				Properties: federate.Properties{TimeoutSeconds: r.TimeoutSeconds},
-			},
-			Places: r.Places,
-		})
+		resource := federate.Resource{
+			Key:        federate.Key{Namespace: in.Namespace, Type: v1alpha1.ResourceType(r.Type), Name: r.Name},
+			Properties: federate.Properties{TimeoutSeconds: r.TimeoutSeconds},
+		}
+		out = append(out, Route{Resource: resource, Set: SetFor(resource, r.Places, r.Treatment), Treatment: r.Treatment})
 	}
 	return out
 }
@@ -91,20 +91,20 @@ func compileAll(t *testing.T, in input) []delta.Resource {
 		out = append(out, r)
 	}
 	spokes := in.spokes(t)
-	clusters := map[string][]string{}
+	clusters := map[string]Set{}
 	var names []string
 	for _, r := range in.routes() {
-		if name := ClusterFor(r.Places); name != "" && clusters[name] == nil {
-			clusters[name] = r.Places
+		if name := r.Set.Name(); name != "" && !slices.Contains(names, name) {
+			clusters[name] = r.Set
 			names = append(names, name)
 		}
 	}
 	for _, name := range names {
-		add(c.Cluster(name))
+		add(c.Cluster(clusters[name]))
 	}
 	for _, v := range in.Views {
 		for _, name := range names {
-			add(c.Assignment(name, clusters[name], v, spokes, federate.Regions(spokes)))
+			add(c.Assignment(clusters[name], v, spokes, federate.Regions(spokes)))
 		}
 	}
 	add(c.Authz(spokes))

@@ -16,7 +16,7 @@ const defaultTimeout = 120 * time.Second
 
 // retries makes retry policies. per_try_timeout is the time to the first byte: Envoy ignores it once anything was sent on.
 type retries struct {
-	hosts, priorities *anypb.Any
+	hosts, priorities, sharedPriorities *anypb.Any
 }
 
 func newRetries() (retries, error) {
@@ -25,7 +25,11 @@ func newRetries() (retries, error) {
 		return retries{}, err
 	}
 	priorities, err := pack(&previousprioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: 1})
-	return retries{hosts: hosts, priorities: priorities}, err
+	if err != nil {
+		return retries{}, err
+	}
+	shared, err := pack(newSharedPriorities())
+	return retries{hosts: hosts, priorities: priorities, sharedPriorities: shared}, err
 }
 
 // single tries a single place once more, and only for a request that reached nobody: a miss there is an answer.

@@ -27,11 +27,11 @@ const (
 // TableName is the name of the scope of a namespace.
 func TableName(namespace string) string { return tablePrefix + namespace }
 
-// Route is one resource and the places that its requests go to (federate.Resource.Serving, or fewer); without any the route
-// answers 503 itself.
+// Route is one resource, the set that its requests go to and how they are sent; without a place the route answers 503 itself.
 type Route struct {
-	Resource federate.Resource
-	Places   []string
+	Resource  federate.Resource
+	Set       Set
+	Treatment federate.Treatment
 }
 
 // Table is the scoped route table of one namespace, the same for every spoke. It needs the assignment of each cluster that
@@ -70,15 +70,16 @@ func (c *Compiler) resourceRoutes(routes []Route) []*routev3.Route {
 			Name:  path[1:],
 			Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: path}},
 		}
-		if len(r.Places) == 0 {
+		if len(r.Set.Places) == 0 {
 			route.Action = noReadyEndpoint.direct()
-		} else {
-			route.Action = c.forward(r)
-			if r.Resource.Type == v1alpha1.TypeModelAPI {
-				route.RequestBodyBufferLimit = wrapperspb.UInt64(modelBodyLimit)
-			}
+			out = append(out, route)
+			continue
 		}
-		out = append(out, route)
+		route.Action = c.forward(r)
+		if r.Resource.Type == v1alpha1.TypeModelAPI {
+			route.RequestBodyBufferLimit = wrapperspb.UInt64(modelBodyLimit)
+		}
+		out = append(out, c.treat(route, r.Treatment)...)
 	}
 	return out
 }
@@ -87,21 +88,32 @@ func (c *Compiler) resourceRoutes(routes []Route) []*routev3.Route {
 // twice the memory.
 func (c *Compiler) forward(r Route) *routev3.Route_Route {
 	a := &routev3.RouteAction{
-		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: ClusterFor(r.Places)},
+		ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: r.Set.Name()},
 		Timeout:          durationpb.New(0), // the 15 s default cuts streams
 	}
-	switch timeout := firstByte(r.Resource); {
-	case len(r.Places) > 1:
+	retry, several := r.Treatment.Retries, len(r.Set.Places) > 1
+	switch timeout := firstByte(r.Resource, r.Treatment); {
+	case several:
 		a.RetryPolicy = c.retries.multi(timeout)
-	case timeout != defaultTimeout:
+		if r.Set.weighs() {
+			c.retries.share(a.RetryPolicy)
+		}
+	case timeout != defaultTimeout || retry.Attempts != nil || len(retry.On) > 0:
 		a.RetryPolicy = c.retries.single(timeout)
+	}
+	limitRetries(a.RetryPolicy, retry, several)
+	a.HashPolicy = hashPolicy(r.Resource, r.Treatment.Affinity)
+	if total := r.Treatment.Total; total > 0 {
+		a.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: durationpb.New(total)}
 	}
 	return &routev3.Route_Route{Route: a}
 }
 
 // firstByte is how long to wait for the first byte of a response.
-func firstByte(r federate.Resource) time.Duration {
+func firstByte(r federate.Resource, t federate.Treatment) time.Duration {
 	switch {
+	case t.FirstByte > 0:
+		return t.FirstByte
 	case r.TimeoutSeconds > 0:
 		return time.Duration(r.TimeoutSeconds) * time.Second
 	case r.Type == v1alpha1.TypeMCP:
@@ -136,7 +148,7 @@ func unknownRoutes(namespace string, routes []Route) []*routev3.Route {
 func needs(routes []Route) []delta.Ref {
 	var names []string
 	for _, r := range routes {
-		if cluster := ClusterFor(r.Places); cluster != "" {
+		if cluster := r.Set.Name(); cluster != "" {
 			names = append(names, cluster)
 		}
 	}
@@ -166,7 +178,7 @@ func checkTable(s *routev3.ScopedRouteConfiguration) error {
 		case i == len(routes)-1 && r.GetMatch().GetPrefix() == "/": // the catch-all
 		case !strings.HasPrefix(path, "/"+namespace+"/"):
 			return fmt.Errorf("route %q: only path_separated_prefix under /%s/ is allowed", r.GetName(), namespace)
-		case seen[path]:
+		case seen[path] && len(routes[i-1].GetMatch().GetHeaders()) == 0:
 			return fmt.Errorf("two routes for %s", path)
 		}
 		seen[path] = true

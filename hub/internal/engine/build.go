@@ -15,7 +15,8 @@ import (
 type shard struct {
 	resources []federate.Resource
 	conflicts []federate.Conflict
-	clusters  map[string][]string // those that its published table names, with their places
+	inForce   map[federate.Key]*federate.Policy
+	clusters  map[string]compile.Set // those that its published table names
 	limits    limits
 	err       error // why the published table is not that of the resources
 }
@@ -30,10 +31,11 @@ type builder struct {
 	shards    map[string]*shard
 	uses      map[string]compile.SetUse // sets that resources ask for
 	cuts      compile.Cuts
-	published map[string][]string   // clusters, with their places
-	refs      map[string]*reference // clusters that published tables name
+	published map[string]compile.Set // clusters
+	refs      map[string]*reference  // clusters that published tables name
 	views     map[federate.View]bool
-	conflicts map[string]int // resources in conflict, by spoke
+	policies  map[string][]federate.Finding // of namespaces that have policies
+	conflicts map[string]int                // resources in conflict, by spoke
 
 	large        map[string]*shard // namespaces of more than LargeNamespace resources
 	cutResources map[string]int    // resources of which not all places are used, by spoke
@@ -43,7 +45,7 @@ type builder struct {
 
 // reference is a cluster as tables name it.
 type reference struct {
-	places []string
+	set    compile.Set
 	shards int // that name it
 }
 
@@ -63,7 +65,7 @@ type publication struct {
 func newBuilder(c *compile.Compiler, limit int) *builder {
 	return &builder{
 		compiler: c, setLimit: limit, spokes: map[string]federate.Spoke{}, shards: map[string]*shard{}, uses: map[string]compile.SetUse{},
-		refs: map[string]*reference{}, views: map[federate.View]bool{}, conflicts: map[string]int{},
+		refs: map[string]*reference{}, views: map[federate.View]bool{}, policies: map[string][]federate.Finding{}, conflicts: map[string]int{},
 		large: map[string]*shard{}, cutResources: map[string]int{},
 	}
 }
@@ -83,7 +85,7 @@ func (b *builder) apply(c registry.Changes) publication {
 	dirty := map[string]bool{}
 	for ns, entries := range c.Shards {
 		dirty[ns] = true
-		b.merge(ns, entries)
+		b.merge(ns, entries, c.Policies[ns])
 	}
 	b.recut(dirty)
 	for _, ns := range slices.Sorted(maps.Keys(dirty)) {
@@ -104,7 +106,7 @@ func (b *builder) buildAuthz(p *publication) {
 }
 
 // merge federates one shard and keeps count of the sets and conflicts of the fleet.
-func (b *builder) merge(ns string, entries []federate.Entry) {
+func (b *builder) merge(ns string, entries []federate.Entry, policies []*federate.Policy) {
 	s := b.shards[ns]
 	if s == nil {
 		s = &shard{}
@@ -112,18 +114,22 @@ func (b *builder) merge(ns string, entries []federate.Entry) {
 	}
 	b.count(s, -1)
 	s.resources, s.conflicts = federate.Merge(entries, b.spokes)
+	s.inForce, b.policies[ns] = federate.Attach(s.resources, policies)
+	if len(policies) == 0 {
+		delete(b.policies, ns)
+	}
 	b.count(s, 1)
 }
 
 func (b *builder) count(s *shard, by int) {
 	for i := range s.resources {
-		places := s.resources[i].Serving()
-		if len(places) < 2 {
+		set := s.setOf(s.resources[i])
+		if !set.Costs() {
 			continue
 		}
-		name := compile.ClusterFor(places)
+		name := set.Name()
 		u := b.uses[name]
-		u.Places, u.Resources = places, u.Resources+by
+		u.Set, u.Resources = set, u.Resources+by
 		if b.uses[name] = u; u.Resources == 0 {
 			delete(b.uses, name)
 		}
@@ -133,6 +139,19 @@ func (b *builder) count(s *shard, by int) {
 			delete(b.conflicts, spoke)
 		}
 	}
+}
+
+// treatment is how requests for a resource of the shard are sent.
+func (s *shard) treatment(k federate.Key) federate.Treatment {
+	if p := s.inForce[k]; p != nil {
+		return p.Treatment
+	}
+	return federate.Treatment{}
+}
+
+// setOf is the set that a resource of the shard asks for.
+func (s *shard) setOf(r federate.Resource) compile.Set {
+	return compile.SetFor(r, r.Serving(), s.treatment(r.Key))
 }
 
 // inConflict counts the resources of each spoke on which it and another disagree.
@@ -177,12 +196,12 @@ func (b *builder) buildTable(ns string, p *publication) {
 		return
 	}
 	routes := make([]compile.Route, 0, len(s.resources))
-	named := map[string][]string{}
+	named := map[string]compile.Set{}
 	for _, r := range s.resources {
-		places, _ := b.cuts.Of(r.Serving())
-		routes = append(routes, compile.Route{Resource: r, Places: places})
-		if name := compile.ClusterFor(places); name != "" {
-			named[name] = places
+		set, _ := b.cuts.Of(s.setOf(r))
+		routes = append(routes, compile.Route{Resource: r, Set: set, Treatment: s.treatment(r.Key)})
+		if name := set.Name(); name != "" {
+			named[name] = set
 		}
 	}
 	table, err := b.compiler.Table(ns, routes)
@@ -195,10 +214,10 @@ func (b *builder) buildTable(ns string, p *publication) {
 }
 
 // refer replaces the clusters that a shard's table names.
-func (b *builder) refer(s *shard, named map[string][]string) {
-	for name, places := range named {
+func (b *builder) refer(s *shard, named map[string]compile.Set) {
+	for name, set := range named {
 		if b.refs[name] == nil {
-			b.refs[name] = &reference{places: places}
+			b.refs[name] = &reference{set: set}
 		}
 		b.refs[name].shards++
 	}
@@ -213,25 +232,25 @@ func (b *builder) refer(s *shard, named map[string][]string) {
 // buildClusters publishes one cluster per spoke and those that tables name, and takes the others away. Assignments are made
 // again where their cluster, its spokes or the view are new, once for each view, however many spokes share it.
 func (b *builder) buildClusters(changed map[string]bool, moved bool, p *publication) {
-	wanted := make(map[string][]string, len(b.refs)+len(b.spokes))
+	wanted := make(map[string]compile.Set, len(b.refs)+len(b.spokes))
 	for name, r := range b.refs {
-		wanted[name] = r.places
+		wanted[name] = r.set
 	}
 	views := map[federate.View]bool{}
 	for name, s := range b.spokes {
-		wanted[compile.SpokeCluster(name)] = []string{name}
+		wanted[compile.SpokeCluster(name)] = compile.Set{Places: []string{name}}
 		views[federate.ViewOf(s)] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
 		_, published := b.published[name]
-		if !published && !b.buildCluster(name, p) {
+		if !published && !b.buildCluster(wanted[name], p) {
 			delete(wanted, name) // tried again at the next build
 			continue
 		}
-		again := !published || moved || slices.ContainsFunc(wanted[name], func(s string) bool { return changed[s] })
+		again := !published || moved || slices.ContainsFunc(wanted[name].Places, func(s string) bool { return changed[s] })
 		for view := range views {
 			if again || !b.views[view] {
-				b.assign(name, wanted[name], view, p)
+				b.assign(wanted[name], view, p)
 			}
 		}
 	}
@@ -239,8 +258,8 @@ func (b *builder) buildClusters(changed map[string]bool, moved bool, p *publicat
 	b.published, b.views = wanted, views
 }
 
-func (b *builder) buildCluster(name string, p *publication) bool {
-	r, err := b.compiler.Cluster(name)
+func (b *builder) buildCluster(set compile.Set, p *publication) bool {
+	r, err := b.compiler.Cluster(set)
 	if err != nil {
 		p.errs = append(p.errs, err)
 		return false
@@ -249,8 +268,8 @@ func (b *builder) buildCluster(name string, p *publication) bool {
 	return true
 }
 
-func (b *builder) assign(name string, places []string, view federate.View, p *publication) {
-	r, err := b.compiler.Assignment(name, places, view, b.spokes, b.regions)
+func (b *builder) assign(set compile.Set, view federate.View, p *publication) {
+	r, err := b.compiler.Assignment(set, view, b.spokes, b.regions)
 	if err != nil {
 		p.errs = append(p.errs, err)
 		return
@@ -261,7 +280,7 @@ func (b *builder) assign(name string, places []string, view federate.View, p *pu
 	p.assignments[view] = c
 }
 
-func (b *builder) removeClusters(wanted map[string][]string, p *publication) {
+func (b *builder) removeClusters(wanted map[string]compile.Set, p *publication) {
 	for _, name := range slices.Sorted(maps.Keys(b.published)) {
 		if _, ok := wanted[name]; ok {
 			continue

@@ -158,10 +158,10 @@ func TestSetsStayWithinTheLimit(t *testing.T) {
 	if sets != 2 {
 		t.Errorf("%d sets published, want 2", sets)
 	}
-	if got, cut := b.cuts.Of([]string{"s3", "s4"}); !cut || !slices.Equal(got, []string{"s3"}) {
+	if got, cut := b.cuts.Of(compile.Set{Places: []string{"s3", "s4"}}); !cut || !slices.Equal(got.Places, []string{"s3"}) {
 		t.Errorf("the rarest set goes to %v, want its primary", got)
 	}
-	if _, cut := b.cuts.Of([]string{"s0", "s1"}); cut {
+	if _, cut := b.cuts.Of(compile.Set{Places: []string{"s0", "s1"}}); cut {
 		t.Error("the commonest set is cut")
 	}
 	b.apply(registry.Changes{Shards: map[string][]federate.Entry{"n4": nil, "n5": nil}})
@@ -177,7 +177,7 @@ func TestSetsAreCutToTheNearestThreeFirst(t *testing.T) {
 		"a": entriesAt("a", "x", "s1", "s2", "s3", "s5"), "b": entriesAt("b", "x", "s1", "s4", "s3", "s5"),
 	}})
 	for _, places := range [][]string{{"s1", "s2", "s3", "s5"}, {"s1", "s4", "s3", "s5"}} {
-		if got, cut := b.cuts.Of(places); !cut || !slices.Equal(got, []string{"s1", "s3", "s5"}) {
+		if got, cut := b.cuts.Of(compile.Set{Places: places}); !cut || !slices.Equal(got.Places, []string{"s1", "s3", "s5"}) {
 			t.Errorf("%v is cut to %v, want the primary and its region", places, got)
 		}
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -44,10 +45,10 @@ func (e *Engine) Resources(namespace, kind string) debugapi.Resources {
 }
 
 func (e *Engine) describe(s *shard, r federate.Resource) debugapi.Resource {
-	places, _ := e.b.cuts.Of(r.Serving())
+	set, _ := e.b.cuts.Of(s.setOf(r))
 	out := debugapi.Resource{
-		Path: r.Path(), Namespace: r.Namespace, Type: string(r.Type), Name: r.Name, Cluster: compile.ClusterFor(places),
-		Decider: r.Decider, TimeoutSeconds: r.TimeoutSeconds,
+		Path: r.Path(), Namespace: r.Namespace, Type: string(r.Type), Name: r.Name, Cluster: set.Name(),
+		Decider: r.Decider, Policy: policyName(s.inForce[r.Key]), TimeoutSeconds: r.TimeoutSeconds,
 	}
 	for _, p := range r.Protocols {
 		out.Protocols = append(out.Protocols, string(p))
@@ -81,13 +82,15 @@ func (e *Engine) Explain(path, from string) (debugapi.Explanation, error) {
 	s := e.b.shards[key.Namespace]
 	i := slices.IndexFunc(s.resources, func(r federate.Resource) bool { return r.Key == key })
 	r := s.resources[i]
-	places, cut := e.b.cuts.Of(r.Serving())
-	out := debugapi.Explanation{Resource: e.describe(s, r), From: from, Order: e.order(origin, places), Inputs: []debugapi.Input{}}
+	set, cut := e.b.cuts.Of(s.setOf(r))
+	out := debugapi.Explanation{Resource: e.describe(s, r), From: from, Order: e.order(origin, set), Inputs: []debugapi.Input{}, PolicyWhy: policyWhy(s, r)}
 	switch {
 	case len(out.Order) == 0:
 		out.Answer = "503 no-ready-endpoint: declared, but ready nowhere"
 	case cut:
-		out.Answer = fmt.Sprintf("%s first; places were left out, since the fleet has more than %d combinations of places", out.Order[0].Spoke, e.o.SetLimit)
+		out.Answer = fmt.Sprintf("%s first; places or parts of the policy were left out, since the fleet has more than %d combinations of places and policies", out.Order[0].Spoke, e.o.SetLimit)
+	case out.Order[0].Share > 0 && out.Order[0].Share < 100:
+		out.Answer = "shared by weight"
 	default:
 		out.Answer = out.Order[0].Spoke + " first"
 	}
@@ -117,19 +120,24 @@ func (e *Engine) find(path string) (federate.Key, error) {
 	return key, nil
 }
 
-// order is that of the assignment, with what a router makes of it: its own place first, then by health.
-func (e *Engine) order(origin federate.Spoke, places []string) []debugapi.Step {
+// order is that of the assignment, with what a router makes of it: its own place first, unless a policy says otherwise, then
+// by health.
+func (e *Engine) order(origin federate.Spoke, set compile.Set) []debugapi.Step {
 	out := []debugapi.Step{}
 	rank := map[string]int{}
-	for _, r := range federate.Order(federate.ViewOf(origin), places, e.b.spokes, e.b.regions) {
+	steps, shares := e.steps(origin, set)
+	for _, r := range federate.Order(federate.ViewOf(origin), set.Places, e.b.spokes, e.b.regions) {
 		s := e.b.spokes[r.Spoke]
-		step := debugapi.Step{Spoke: r.Spoke, Why: r.Nearness.String()}
+		step := debugapi.Step{Spoke: r.Spoke, Why: r.Nearness.String(), Step: steps[r.Spoke], Share: shares[r.Spoke]}
 		health := federate.HealthOf(s)
 		rank[r.Spoke] = 1 + int(health)
 		switch {
 		case r.Spoke == origin.Name:
 			step.Why, step.Use = "own cluster", "used, without a hop between clusters"
-			rank[r.Spoke] = 0
+			rank[r.Spoke] = 1
+			if set.Placement.Local() {
+				rank[r.Spoke] = 0
+			}
 		case len(s.Routers) == 0:
 			step.Use = "not used: no router address is known"
 			rank[r.Spoke] = 9
@@ -149,7 +157,7 @@ func (e *Engine) order(origin federate.Spoke, places []string) []debugapi.Step {
 		}
 		out = append(out, step)
 	}
-	slices.SortStableFunc(out, func(a, b debugapi.Step) int { return rank[a.Spoke] - rank[b.Spoke] })
+	slices.SortStableFunc(out, func(a, b debugapi.Step) int { return cmp.Or(rank[a.Spoke]-rank[b.Spoke], a.Step-b.Step) })
 	return out
 }
 

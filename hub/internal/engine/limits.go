@@ -3,8 +3,6 @@ package engine
 import (
 	"maps"
 	"slices"
-
-	"github.com/isthmus-dev/isthmus/hub/internal/federate"
 )
 
 // LargeNamespace is how many resources a namespace may have before it is said to be large: a table is a list, and the last
@@ -29,7 +27,7 @@ func (b *builder) limit(ns string, s *shard) {
 		}
 	}
 	if len(b.cuts) > 0 {
-		now.cut = b.cutPlaces(s.resources)
+		now.cut = b.cutPlaces(s)
 	}
 	for spoke, n := range s.limits.cut {
 		if b.cutResources[spoke] -= n; b.cutResources[spoke] == 0 {
@@ -46,12 +44,12 @@ func (b *builder) limit(ns string, s *shard) {
 	}
 }
 
-func (b *builder) cutPlaces(resources []federate.Resource) map[string]int {
+func (b *builder) cutPlaces(s *shard) map[string]int {
 	out := map[string]int{}
-	for _, r := range resources {
-		serving := r.Serving()
-		if _, cut := b.cuts.Of(serving); cut {
-			for _, spoke := range serving {
+	for _, r := range s.resources {
+		asked := s.setOf(r)
+		if made, cut := b.cuts.Of(asked); cut && len(made.Places) < len(asked.Places) {
+			for _, spoke := range asked.Places {
 				out[spoke]++
 			}
 		}

@@ -28,13 +28,14 @@ type Registry struct {
 	now    func() time.Time
 	limits Limits
 
-	mu      sync.Mutex
-	members map[string]*member // by namespace on the hub; objects may arrive in any order
-	dirty   namespaces
-	fleet   bool // the spokes themselves changed
-	taken   bool // Take was called: from now on budgets count
-	wake    chan struct{}
-	backlog chan struct{}
+	mu       sync.Mutex
+	members  map[string]*member            // by namespace on the hub; objects may arrive in any order
+	policies map[string]map[string]*policy // by namespace and name
+	dirty    namespaces
+	fleet    bool // the spokes themselves changed
+	taken    bool // Take was called: from now on budgets count
+	wake     chan struct{}
+	backlog  chan struct{}
 }
 
 // member is one spoke with everything in its namespace.
@@ -76,7 +77,7 @@ func New(now func() time.Time) *Registry { return NewLimited(now, DefaultLimits(
 // NewLimited returns an empty registry.
 func NewLimited(now func() time.Time, l Limits) *Registry {
 	return &Registry{
-		now: now, limits: l, members: map[string]*member{}, dirty: namespaces{}, wake: make(chan struct{}, 1), backlog: make(chan struct{}, 1),
+		now: now, limits: l, members: map[string]*member{}, policies: map[string]map[string]*policy{}, dirty: namespaces{}, wake: make(chan struct{}, 1), backlog: make(chan struct{}, 1),
 	}
 }
 

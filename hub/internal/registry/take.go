@@ -17,6 +17,8 @@ import (
 type Changes struct {
 	// Shards that may have changed, with all their entries now; none for a namespace that is gone.
 	Shards map[string][]federate.Entry
+	// Policies of the same namespaces that break no rule, in no order.
+	Policies map[string][]*federate.Policy
 	// Spokes are all that exist and are not being deleted. Fleet is true when they, or what is known of them, changed.
 	Spokes map[string]federate.Spoke
 	Fleet  bool
@@ -148,10 +150,13 @@ func (r *Registry) collect(liveness func(spoke string) Liveness, now time.Time) 
 	}
 	c := Changes{
 		Shards: make(map[string][]federate.Entry, len(r.dirty)), Spokes: map[string]federate.Spoke{}, Fleet: r.fleet,
-		Facts: map[string]Facts{},
+		Facts: map[string]Facts{}, Policies: map[string][]*federate.Policy{},
 	}
 	for ns := range r.dirty {
 		c.Shards[ns] = nil
+		if some := r.policiesOf(ns); len(some) > 0 {
+			c.Policies[ns] = some
+		}
 	}
 	for _, m := range r.members {
 		if m.spoke == nil {

@@ -28,6 +28,7 @@ func (r *Registry) Watch(ctx context.Context, c cache.Cache) (synced func(contex
 		{namespace, r.setNamespace, func(o client.Object) { r.SetNamespace(o.GetName(), "") }},
 		{&v1alpha1.AgentSlice{}, func(o client.Object) { r.SetSlice(o.(*v1alpha1.AgentSlice)) }, func(o client.Object) { r.DeleteSlice(o.GetNamespace(), o.GetName()) }},
 		{&v1alpha1.SpokeReport{}, func(o client.Object) { r.SetReport(o.(*v1alpha1.SpokeReport)) }, func(o client.Object) { r.DeleteReport(o.GetNamespace()) }},
+		{&v1alpha1.TrafficPolicy{}, func(o client.Object) { r.SetPolicy(o.(*v1alpha1.TrafficPolicy)) }, func(o client.Object) { r.DeletePolicy(o.GetNamespace(), o.GetName()) }},
 	} {
 		informer, err := c.GetInformer(ctx, w.object)
 		if err != nil {

@@ -13,10 +13,14 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/isthmus-dev/isthmus/internal/delta"
 	"github.com/isthmus-dev/isthmus/spoke/internal/router"
 )
+
+// inPlaceValue of an endpoint's metadata isthmus.own: the own place is used where it stands (docs/contracts.md).
+const inPlaceValue = "in-place"
 
 // Peer is a router of another spoke, as an assignment names it.
 type Peer struct {
@@ -61,7 +65,8 @@ func (a *Assignment) Holds(spoke string) bool {
 }
 
 // For is the assignment as the router of the spoke self is given it: its own place is the internal listener, before all
-// others and never draining, and an unreachable router is used last, or not at all while another is left.
+// others and never draining, or where it stands when a policy says so; and an unreachable router is used last, or not at all
+// while another is left.
 func (a *Assignment) For(self string, unreachable map[Peer]bool) (delta.Resource, error) {
 	named := len(a.cla.GetNamedEndpoints()) > 0
 	touched := named || slices.ContainsFunc(a.peers, func(p Peer) bool { return p.Spoke == self || unreachable[p] })
@@ -70,18 +75,18 @@ func (a *Assignment) For(self string, unreachable map[Peer]bool) (delta.Resource
 	}
 	out := proto.CloneOf(a.cla)
 	out.NamedEndpoints = nil
-	removeOwn(out, self)
-	own := a.Holds(self) // the hub removes no home place
-	mark(out, own, unreachable)
+	own, inPlace := a.Holds(self), replaceOwn(out, self) // the hub removes no home place
+	mark(out, own && !inPlace, unreachable)
 	groups := out.GetEndpoints()
 	slices.SortStableFunc(groups, func(x, y *endpointv3.LocalityLbEndpoints) int { return cmp.Compare(x.GetPriority(), y.GetPriority()) })
 	next := uint32(0)
-	if own {
-		groups = append([]*endpointv3.LocalityLbEndpoints{ownPlace(self)}, groups...)
+	first := own && !inPlace
+	if first {
+		groups = append([]*endpointv3.LocalityLbEndpoints{ownGroup(self, groups)}, groups...)
 	}
 	for i, last := 0, uint32(0); i < len(groups); i++ {
 		was := groups[i].GetPriority()
-		if i > 0 && (was != last || own && i == 1) {
+		if i > 0 && (was != last || first && i == 1) {
 			next++
 		}
 		last, groups[i].Priority = was, next
@@ -90,12 +95,42 @@ func (a *Assignment) For(self string, unreachable map[Peer]bool) (delta.Resource
 	return delta.NewResource(a.raw.Name, out, a.raw.Needs...)
 }
 
-// removeOwn drops the endpoints of self, and the groups that have none left.
-func removeOwn(cla *endpointv3.ClusterLoadAssignment, self string) {
+// replaceOwn puts the internal listener in the place of self's routers where a policy says so, and drops them elsewhere, with
+// the groups that have no endpoint left. It says whether self has kept its place.
+func replaceOwn(cla *endpointv3.ClusterLoadAssignment, self string) bool {
+	inPlace := false
 	for _, g := range cla.GetEndpoints() {
-		g.LbEndpoints = slices.DeleteFunc(g.LbEndpoints, func(e *endpointv3.LbEndpoint) bool { return peerOf(e).Spoke == self })
+		var kept *endpointv3.LbEndpoint
+		g.LbEndpoints = slices.DeleteFunc(g.LbEndpoints, func(e *endpointv3.LbEndpoint) bool {
+			if peerOf(e).Spoke != self {
+				return false
+			}
+			if e.GetMetadata().GetFilterMetadata()["isthmus"].GetFields()["own"].GetStringValue() == inPlaceValue {
+				kept = ownEndpoint(self)
+				if e.GetHealthStatus() == corev3.HealthStatus_DRAINING && othersServe(cla, self) {
+					kept.HealthStatus = corev3.HealthStatus_DRAINING
+				}
+			}
+			return true
+		})
+		if kept != nil {
+			g.LbEndpoints, inPlace = append(g.LbEndpoints, kept), true
+		}
 	}
 	cla.Endpoints = slices.DeleteFunc(cla.Endpoints, func(g *endpointv3.LocalityLbEndpoints) bool { return len(g.GetLbEndpoints()) == 0 })
+	return inPlace
+}
+
+// othersServe says whether a place of another spoke takes new requests.
+func othersServe(cla *endpointv3.ClusterLoadAssignment, self string) bool {
+	for _, g := range cla.GetEndpoints() {
+		for _, e := range g.GetLbEndpoints() {
+			if s := e.GetHealthStatus(); e != nil && peerOf(e).Spoke != self && s != corev3.HealthStatus_DRAINING && s != corev3.HealthStatus_UNHEALTHY {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // mark writes what the probe knows. Where nothing else is left an unreachable place stays usable: the probe may be wrong.
@@ -126,8 +161,17 @@ func takesRequests(s corev3.HealthStatus) bool {
 	return s == corev3.HealthStatus_UNKNOWN || s == corev3.HealthStatus_HEALTHY || s == corev3.HealthStatus_DEGRADED
 }
 
-func ownPlace(self string) *endpointv3.LocalityLbEndpoints {
-	return &endpointv3.LocalityLbEndpoints{LbEndpoints: []*endpointv3.LbEndpoint{{
+// ownGroup is the own place before all others. Where the others have weights it needs one too, or it is given nothing.
+func ownGroup(self string, others []*endpointv3.LocalityLbEndpoints) *endpointv3.LocalityLbEndpoints {
+	g := &endpointv3.LocalityLbEndpoints{LbEndpoints: []*endpointv3.LbEndpoint{ownEndpoint(self)}}
+	if slices.ContainsFunc(others, func(o *endpointv3.LocalityLbEndpoints) bool { return o.GetLoadBalancingWeight() != nil }) {
+		g.LoadBalancingWeight = wrapperspb.UInt32(1)
+	}
+	return g
+}
+
+func ownEndpoint(self string) *endpointv3.LbEndpoint {
+	return &endpointv3.LbEndpoint{
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 			Address: &corev3.Address{Address: &corev3.Address_EnvoyInternalAddress{EnvoyInternalAddress: &corev3.EnvoyInternalAddress{
 				AddressNameSpecifier: &corev3.EnvoyInternalAddress_ServerListenerName{ServerListenerName: router.Local},
@@ -138,7 +182,7 @@ func ownPlace(self string) *endpointv3.LocalityLbEndpoints {
 			"envoy.transport_socket_match": text("hop", "internal"),
 			"isthmus":                      text("spoke", self),
 		}},
-	}}}
+	}
 }
 
 func text(key, value string) *structpb.Struct {

@@ -1,0 +1,155 @@
+package trafficpolicy
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/engine"
+)
+
+// pumpInterval is the shortest time between two rounds over all policies.
+const pumpInterval = 100 * time.Millisecond
+
+// Findings is what the last build says of policies; the engine is it.
+type Findings interface {
+	Policy(name types.NamespacedName) (engine.PolicyFinding, bool)
+	Changes() <-chan struct{} // closed by the next build; ask before reading
+}
+
+// Options of the controller; all but the last are required.
+type Options struct {
+	Findings Findings
+	// SkipNameValidation lets tests run several managers in one process.
+	SkipNameValidation bool
+}
+
+// writer writes the status of one policy at a time.
+type writer struct {
+	client   client.Client
+	findings Findings
+	recorder events.EventRecorder
+}
+
+// Setup adds the controller to the manager.
+func Setup(mgr manager.Manager, o Options) error {
+	w := &writer{client: mgr.GetClient(), findings: o.Findings, recorder: mgr.GetEventRecorder("isthmus-hub")}
+	found := make(chan event.GenericEvent)
+	if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error { return w.pump(ctx, found) })); err != nil {
+		return err
+	}
+	err := builder.ControllerManagedBy(mgr).
+		Named("trafficpolicy-status").
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4, SkipNameValidation: &o.SkipNameValidation}).
+		For(&v1alpha1.TrafficPolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WatchesRawSource(source.Channel(found, &handler.EnqueueRequestForObject{})).
+		Complete(w)
+	if err != nil {
+		return fmt.Errorf("traffic policy status: %w", err)
+	}
+	return nil
+}
+
+// Reconcile writes one policy's status.
+func (w *writer) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	p := &v1alpha1.TrafficPolicy{}
+	if err := w.client.Get(ctx, req.NamespacedName, p); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	want, due := w.due(p)
+	if !due || !p.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, nil
+	}
+	before := p.DeepCopy()
+	p.Status = want
+	if err := w.client.Status().Patch(ctx, p, client.MergeFrom(before)); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	w.tell(before, p)
+	return ctrl.Result{}, nil
+}
+
+// due returns the status that a policy should have, and whether it has to be written. What was found of another generation
+// waits for the build that has seen this one.
+func (w *writer) due(p *v1alpha1.TrafficPolicy) (v1alpha1.TrafficPolicyStatus, bool) {
+	f, ok := w.findings.Policy(client.ObjectKeyFromObject(p))
+	if !ok || f.Generation != p.Generation || f.UID != p.UID {
+		return v1alpha1.TrafficPolicyStatus{}, false
+	}
+	want := *p.Status.DeepCopy()
+	want.Targets, want.InForce = ptr.To(int32(f.Targets)), ptr.To(int32(f.InForce))
+	for _, c := range conditions(f) {
+		c.ObservedGeneration = p.Generation
+		meta.SetStatusCondition(&want.Conditions, c)
+	}
+	return want, !equality.Semantic.DeepEqual(want, p.Status)
+}
+
+// tell writes an Event for each condition whose status or reason changed; the first value is news only when it is bad.
+func (w *writer) tell(before, after *v1alpha1.TrafficPolicy) {
+	for _, c := range after.Status.Conditions {
+		old := meta.FindStatusCondition(before.Status.Conditions, c.Type)
+		good := c.Status == metav1.ConditionTrue
+		if c.Reason == v1alpha1.ReasonNotAccepted || old == nil && good || old != nil && old.Status == c.Status && old.Reason == c.Reason {
+			continue
+		}
+		kind := corev1.EventTypeWarning
+		if good {
+			kind = corev1.EventTypeNormal
+		}
+		note := c.Message
+		if len(note) > 1000 { // an Event's note has at most 1 kB
+			note = note[:1000] + "..."
+		}
+		w.recorder.Eventf(after, nil, kind, c.Reason, "Federate", "%s", note)
+	}
+}
+
+// pump has those policies reconciled whose status is not what the last build found.
+func (w *writer) pump(ctx context.Context, out chan<- event.GenericEvent) error {
+	for {
+		changes := w.findings.Changes()
+		var list v1alpha1.TrafficPolicyList
+		if err := w.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+			return fmt.Errorf("list TrafficPolicies: %w", err)
+		}
+		for i := range list.Items {
+			if _, due := w.due(&list.Items[i]); !due {
+				continue
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case out <- event.GenericEvent{Object: &list.Items[i]}:
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changes:
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pumpInterval):
+		}
+	}
+}
