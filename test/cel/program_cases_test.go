@@ -35,7 +35,7 @@ var programSetBase = obj("metadata", obj("name", "programs", "namespace", testNa
 	"spec", obj("epoch", "e1", "programs", obj("count", int64(2), "hash", "0123456789abcdef"), "className", "envoy"),
 	"status", obj("conditions", []any{condition("Ready"), condition("Stale")}, "acknowledgedEpoch", "e1"))
 
-// conditionCases are those of a list of conditions with at most most of them.
+// conditionCases are those of a list of conditions, of which there may be so many at the most.
 func conditionCases(path string, most int) []ruleCase {
 	some := func(n int) any { return list(n, func(i int) any { return condition(fmt.Sprint("C", i)) }) }
 	return []ruleCase{

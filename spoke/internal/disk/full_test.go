@@ -45,7 +45,7 @@ func TestFullDisk(t *testing.T) {
 		fullDisk(t)
 		return
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestFullDisk$", "-test.v") //nolint:gosec // this test itself
+	cmd := exec.Command(os.Args[0], "-test.run=^TestFullDisk$", "-test.v") // this test itself
 	cmd.Env = append(os.Environ(), inChild+"=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -84,7 +84,7 @@ func fullDisk(t *testing.T) {
 		t.Errorf("a crash now would start from (-want +got):\n%s", cmp.Diff(want, got))
 	}
 	lift()
-	for err := next(t, results); err != nil; err = next(t, results) {
+	for next(t, results) != nil { //nolint:revive // until a write succeeds
 	}
 	cancel()
 	<-done

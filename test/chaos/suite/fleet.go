@@ -209,7 +209,7 @@ func (f *Fleet) spokesAvailable(ctx context.Context) error {
 			ok = ok || (c.Type == v1alpha1.SpokeAvailable && c.Status == "True")
 		}
 		if !ok {
-			return fmt.Errorf("Spoke %s is not Available: %+v", s.Name, s.Status.Conditions)
+			return fmt.Errorf("spoke %s is not Available: %+v", s.Name, s.Status.Conditions)
 		}
 	}
 	return nil

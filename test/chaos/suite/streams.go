@@ -96,7 +96,7 @@ func (s *streams) sse(url string, first chan<- error) {
 }
 
 func (s *streams) webSocket(url string, first chan<- error) {
-	conn, resp, err := websocket.Dial(s.ctx, url, nil)
+	conn, resp, err := websocket.Dial(s.ctx, url, nil) //nolint:bodyclose // the library closes it
 	if err != nil {
 		first <- err
 		return

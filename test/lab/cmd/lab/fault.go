@@ -82,7 +82,7 @@ func heal(name func() string) *cobra.Command {
 func delay(name func() string) *cobra.Command {
 	var slow lab.Slow
 	c := &cobra.Command{
-		Use: "delay CLUSTER CLUSTER", Short: "Slow the link of two clusters: round-trip time, loss, rate", Args: cobra.ExactArgs(2),
+		Use: "delay FROM TO", Short: "Slow the link of two clusters: round-trip time, loss, rate", Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := lab.Attach(name())
 			if err != nil {
