@@ -30,6 +30,7 @@ mkdir -p "$out/gateway.new/crds"
 cp -r "$gateway/charts/gateway-helm" "$out/gateway.new/chart"
 chmod -R u+w "$out/gateway.new"
 # The published module has the chart's values as a template of its release.
+# shellcheck disable=SC2016 # the chart's placeholders, not the shell's
 sed -e "s#\${GatewayImage}#docker.io/envoyproxy/gateway:$version#" -e 's#${GatewayImagePullPolicy}#IfNotPresent#' \
   "$out/gateway.new/chart/values.tmpl.yaml" >"$out/gateway.new/chart/values.yaml"
 mv "$out"/gateway.new/chart/charts/crds/crds/generated/*.yaml "$out/gateway.new/crds/"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -26,11 +27,15 @@ const (
 // dead to the hub. In that time it is not certain, and nothing may be written that another replica may write too.
 type leadership struct {
 	work func(context.Context)
+	wake chan struct{} // who leads may be another
 
 	mu      sync.Mutex
 	certain bool
-	cancel  context.CancelFunc // nil while there is no work
-	running sync.WaitGroup
+	elector *leaderelection.LeaderElector // the present one
+}
+
+func newLeadership(work func(context.Context)) *leadership {
+	return &leadership{work: work, wake: make(chan struct{}, 1)}
 }
 
 // Certain says whether this replica holds the Lease now.
@@ -40,37 +45,69 @@ func (l *leadership) Certain() bool {
 	return l.certain
 }
 
-// won begins the work. term ends when the Lease is lost, ctx with the process.
-func (l *leadership) won(ctx, term context.Context) {
+// won is told of a term that may be over already.
+func (l *leadership) won(term context.Context) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if term.Err() != nil {
-		return
-	}
-	l.certain = true
-	if l.cancel != nil {
-		return
-	}
-	var work context.Context
-	work, l.cancel = context.WithCancel(ctx)
-	l.running.Go(func() { l.work(work) })
+	l.certain = term.Err() == nil
+	l.mu.Unlock()
+	l.look()
 }
 
+// lost is told after the term has ended.
 func (l *leadership) lost() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.certain = false
+	l.mu.Unlock()
+	l.look()
 }
 
-// end ends the work and waits for it.
-func (l *leadership) end() {
+func (l *leadership) use(e *leaderelection.LeaderElector) {
 	l.mu.Lock()
-	cancel := l.cancel
-	l.certain, l.cancel = false, nil
-	l.mu.Unlock()
-	if cancel != nil {
-		cancel()
-		l.running.Wait()
+	defer l.mu.Unlock()
+	l.elector = e
+}
+
+func (l *leadership) look() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// another says that the Lease is somebody else's.
+func (l *leadership) another(pod string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.certain || l.elector == nil {
+		return false
+	}
+	holder := l.elector.GetLeader()
+	return holder != "" && holder != pod
+}
+
+// run begins and ends the work until ctx ends. Nobody else does, so that one term's work is over before the next one's begins.
+func (l *leadership) run(ctx context.Context, pod string, log *slog.Logger) {
+	end := func() {}
+	working := false
+	for {
+		switch {
+		case ctx.Err() != nil:
+			end()
+			return
+		case l.Certain() && !working:
+			term, cancel := context.WithCancel(ctx)
+			done := make(chan struct{})
+			go func() { defer close(done); l.work(term) }()
+			end, working = func() { cancel(); <-done }, true
+		case working && l.another(pod):
+			log.Info("another replica leads")
+			end()
+			end, working = func() {}, false
+		}
+		select {
+		case <-ctx.Done():
+		case <-l.wake:
+		}
 	}
 }
 
@@ -81,42 +118,23 @@ func (c *controller) elect(ctx context.Context) error {
 		Client:     c.clients.Kubernetes.CoordinationV1(),
 		LockConfig: resourcelock.ResourceLockConfig{Identity: c.opts.Pod},
 	}
-	defer c.leader.end()
-	others := make(chan struct{}, 1)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-others:
-				c.log.Info("another replica leads")
-				c.leader.end()
-			}
-		}
-	})
+	wg.Go(func() { c.leader.run(ctx, c.opts.Pod, c.log) })
 	for ctx.Err() == nil {
 		elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 			Lock: lock, LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
 			ReleaseOnCancel: true, Name: leaderLease,
 			Callbacks: leaderelection.LeaderCallbacks{
-				OnStartedLeading: func(term context.Context) { c.leader.won(ctx, term) },
+				OnStartedLeading: c.leader.won,
 				OnStoppedLeading: c.leader.lost,
-				OnNewLeader: func(holder string) {
-					if holder == c.opts.Pod || holder == "" {
-						return
-					}
-					select {
-					case others <- struct{}{}:
-					default:
-					}
-				},
+				OnNewLeader:      func(string) { c.leader.look() },
 			},
 		})
 		if err != nil {
 			return fmt.Errorf("leader election: %w", err)
 		}
+		c.leader.use(elector)
 		elector.Run(ctx)
 	}
 	return nil

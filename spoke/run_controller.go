@@ -103,7 +103,7 @@ type controller struct {
 	clients source.Options
 	changed chan struct{} // the report may have something new to say
 	health  health
-	leader  leadership
+	leader  *leadership
 }
 
 // RunController exports this cluster's resources and keeps its tie to the hub, until ctx ends.
@@ -136,7 +136,7 @@ func newController(o ControllerOptions, registry prometheus.Registerer) (*contro
 		return nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
 	c := &controller{opts: o, log: o.Log, changed: make(chan struct{}, 1)}
-	c.leader.work = c.lead
+	c.leader = newLeadership(c.lead)
 	if c.opts.Pod == "" {
 		c.opts.Pod = podName()
 	}
