@@ -96,8 +96,16 @@ func (p *Prober) Run(ctx context.Context) error {
 	return nil
 }
 
-// SetPeers says whom to probe. A peer that stays keeps what is known of it.
+// SetPeers says whom to probe. A peer that stays keeps what is known of it; one that goes is not unreachable any more, and is
+// judged anew should it come back.
 func (p *Prober) SetPeers(peers []Peer) {
+	if p.replacePeers(peers) {
+		p.opts.Changed()
+	}
+}
+
+// replacePeers says whether one that was unreachable is gone.
+func (p *Prober) replacePeers(peers []Peer) (changed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	want := map[Peer]bool{}
@@ -110,13 +118,16 @@ func (p *Prober) SetPeers(peers []Peer) {
 		}
 	}
 	for peer, t := range p.peers {
-		if !want[peer] {
-			if t.stop != nil {
-				t.stop()
-			}
-			delete(p.peers, peer)
+		if want[peer] {
+			continue
 		}
+		if t.stop != nil {
+			t.stop()
+		}
+		changed = changed || t.down
+		delete(p.peers, peer)
 	}
+	return changed
 }
 
 // start needs the lock.
