@@ -38,6 +38,8 @@ type RelayOptions struct {
 	EdgePort       int
 	GatewayPort    int
 	EastwestPort   int
+	SiblingPort    int    // where the other routers of this cluster may take this one's view; 0: nowhere, nor does this one ask
+	RouterService  string // whose EndpointSlices name them
 	BindAddress    string // of the router's listeners; empty: all addresses
 	HideServedBy   bool   // no header x-isthmus-served-by
 	Kubeconfig     string // empty: in cluster
@@ -66,11 +68,12 @@ func RunRelay(ctx context.Context, o RelayOptions) error {
 		return err
 	}
 	src := identity.NewSource()
+	siblings := routers{client: resources.Kubernetes, namespace: o.Namespace, service: o.RouterService, port: o.SiblingPort, self: os.Getenv("POD_NAME")}
 	r, err := relay.New(relay.Config{
 		Settings: relay.Settings{Spoke: o.Spoke, HideServedBy: o.HideServedBy, Bind: bindAddress(o.BindAddress),
 			Ports: router.Ports{Edge: o.EdgePort, Gateway: o.GatewayPort, Eastwest: o.EastwestPort}},
 		Fleet: o.Fleet, HubAddress: o.HubAddress, Socket: o.XDSSocket, DataDir: o.DataDir,
-		Identity: src, Registry: registry, Log: o.Log,
+		Identity: src, Registry: registry, Log: o.Log, SiblingAddress: siblings.address(bindAddress(o.BindAddress)), Siblings: siblings.others(),
 	})
 	if err != nil {
 		return err

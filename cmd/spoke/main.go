@@ -71,6 +71,8 @@ func relay(log *slog.Logger) *cobra.Command {
 	f.IntVar(&o.EdgePort, "edge-port", 8080, "port of the edge listener")
 	f.IntVar(&o.GatewayPort, "gateway-port", 8081, "port of the listener behind a Gateway")
 	f.IntVar(&o.EastwestPort, "eastwest-port", 15443, "port of the mTLS listener for other clusters' routers")
+	f.IntVar(&o.SiblingPort, "sibling-port", 15444, "port where other routers of this cluster take this one's view when they start with neither hub nor disk; 0: none")
+	f.StringVar(&o.RouterService, "router-service", "isthmus-router", "Service of this cluster's routers")
 	f.StringVar(&o.BindAddress, "bind-address", "", "address of the router's listeners (default: all)")
 	f.BoolVar(&o.HideServedBy, "hide-served-by", false, "do not tell clients, in x-isthmus-served-by, which spoke answered")
 	return c

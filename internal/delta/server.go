@@ -34,6 +34,8 @@ type Options struct {
 	Observe Observer
 	// Identifier is sent as control_plane.identifier with each response; empty: none is sent.
 	Identifier string
+	// Identify, if set, gives the identifier of each stream at its start instead.
+	Identify func() string
 	// ChunkBytes, ChunkScopes and InflightBytes bound a response and what is sent and not yet acknowledged on one
 	// stream; 0 is the default.
 	ChunkBytes, ChunkScopes, InflightBytes int
@@ -193,7 +195,11 @@ func (s *Server) serve(g transport, only string) (err error) {
 		}
 	}()
 	limits := limits{s.opts.ChunkBytes, s.opts.ChunkScopes, s.opts.InflightBytes}
-	return st.loop(newSession(view, limits, s.opts.Observe.bind(id)), view.Done, s.opts.Identifier)
+	identifier := s.opts.Identifier
+	if s.opts.Identify != nil {
+		identifier = s.opts.Identify()
+	}
+	return st.loop(newSession(view, limits, s.opts.Observe.bind(id)), view.Done, identifier)
 }
 
 func narrow(v *View, only string) *View {

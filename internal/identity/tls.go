@@ -17,6 +17,22 @@ var errNoMaterial = errors.New("identity: no credentials yet")
 // its only URI SAN be the fleet's hub; host names do not matter, so the hub may be reached under any address. The leaf
 // of src is presented when there is one.
 func ClientTLS(src *Source, fleet string) *tls.Config {
+	return clientTLS(src, "the hub", func() (string, error) { return HubURI(fleet), nil })
+}
+
+// SiblingTLS is the configuration for connections between processes of one spoke: as ClientTLS, but the server's only URI SAN must
+// be the one in src's own leaf.
+func SiblingTLS(src *Source) *tls.Config {
+	return clientTLS(src, "a sibling", func() (string, error) {
+		leaf, ok := src.Leaf()
+		if !ok {
+			return "", errNoMaterial
+		}
+		return onlyURI(leaf)
+	})
+}
+
+func clientTLS(src *Source, who string, want func() (string, error)) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2"},
@@ -25,7 +41,7 @@ func ClientTLS(src *Source, fleet string) *tls.Config {
 		// the bundle of the moment.
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection verifies more
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			return verifyHub(src, fleet, cs)
+			return verifyServer(src, who, want, cs)
 		},
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if l := src.load(); l != nil && l.cert != nil {
@@ -36,13 +52,13 @@ func ClientTLS(src *Source, fleet string) *tls.Config {
 	}
 }
 
-func verifyHub(src *Source, fleet string, cs tls.ConnectionState) error {
+func verifyServer(src *Source, who string, want func() (string, error), cs tls.ConnectionState) error {
 	l := src.load()
 	if l == nil {
 		return errNoMaterial
 	}
 	if len(cs.PeerCertificates) == 0 {
-		return errors.New("identity: the hub showed no certificate")
+		return fmt.Errorf("identity: %s showed no certificate", who)
 	}
 	opts := x509.VerifyOptions{
 		Roots:         l.roots,
@@ -55,14 +71,18 @@ func verifyHub(src *Source, fleet string, cs tls.ConnectionState) error {
 	}
 	leaf := cs.PeerCertificates[0]
 	if _, err := leaf.Verify(opts); err != nil {
-		return fmt.Errorf("identity: certificate of the hub: %w", err)
+		return fmt.Errorf("identity: certificate of %s: %w", who, err)
 	}
 	uri, err := onlyURI(leaf)
 	if err != nil {
-		return fmt.Errorf("identity: certificate of the hub: %w", err)
+		return fmt.Errorf("identity: certificate of %s: %w", who, err)
 	}
-	if want := HubURI(fleet); uri != want {
-		return fmt.Errorf("identity: the server is %q, not the hub %q", uri, want)
+	expected, err := want()
+	if err != nil {
+		return err
+	}
+	if uri != expected {
+		return fmt.Errorf("identity: the server is %q, not %s %q", uri, who, expected)
 	}
 	return nil
 }

@@ -44,6 +44,9 @@ type site struct {
 	relay    *Relay
 	stop     func()
 	client   *http.Client
+	sibling  string // address where the relay serves its siblings
+	siblings []string
+	noDisk   bool
 	agent    string // whom testStreams asks; /ns/agent/a by default
 }
 
@@ -80,12 +83,17 @@ func newClient(t *testing.T) *http.Client {
 func (s *site) startRelay() {
 	s.t.Helper()
 	s.reg, s.log = prometheus.NewRegistry(), &syncBuffer{}
+	data := filepath.Join(s.dir, "data")
+	if s.noDisk {
+		data = ""
+	}
 	r, err := New(Config{
+		SiblingAddress: s.sibling, Siblings: func(context.Context) ([]string, error) { return s.siblings, nil },
 		Settings:   Settings{Spoke: s.name, Ports: s.ports, Bind: "127.0.0.1"},
 		Fleet:      "fleet",
 		HubAddress: s.hub,
 		Socket:     filepath.Join(s.dir, "xds.sock"),
-		DataDir:    filepath.Join(s.dir, "data"),
+		DataDir:    data,
 		Identity:   s.identity,
 		Registry:   s.reg,
 		Log:        slog.New(slog.NewTextHandler(s.log, nil)),

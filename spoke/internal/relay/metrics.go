@@ -23,6 +23,7 @@ type metrics struct {
 	diskErrors   prometheus.Counter
 	diskFailing  prometheus.Gauge
 	refused      prometheus.Counter
+	siblings     *prometheus.CounterVec
 	propagation  prometheus.Histogram
 }
 
@@ -51,7 +52,9 @@ func newMetrics(reg prometheus.Registerer, viewAge func() float64) (*metrics, er
 		diskRecords: counter("disk_records_written_total", "Records written to the relay's file."),
 		diskErrors:  counter("disk_errors_total", "Batches that could not be written to the relay's file."),
 		diskFailing: gauge("disk_failing", "1 while the relay's file cannot be written: a restart would begin from an older state."),
-		refused:     counter("refused_total", "Resources that could not be used, from the hub or from this cluster."),
+		siblings: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_relay_sibling_fetches_total",
+			Help: "Attempts to take another router's view, by result: ok, failed, late (a hub answered first)."}, []string{"result"}),
+		refused: counter("refused_total", "Resources that could not be used, from the hub or from this cluster."),
 		propagation: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "isthmus_relay_propagation_seconds",
 			Help:    "From a local resource becoming ready to the local Envoy's acknowledgement of the hub's table that places it here.",
 			Buckets: prometheus.ExponentialBuckets(0.002, 2, 15)}),
@@ -59,7 +62,7 @@ func newMetrics(reg prometheus.Registerer, viewAge func() float64) (*metrics, er
 	age := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_relay_view_age_seconds",
 		Help: "Seconds since the hub was last connected; 0 while it is, -1 if it never was."}, viewAge)
 	for _, c := range []prometheus.Collector{m.hubConnected, m.stale, m.ready, m.degraded, m.resources, m.overlay, m.probes, m.probeSeconds,
-		m.unreachable, m.diskRecords, m.diskErrors, m.diskFailing, m.refused, m.propagation, age} {
+		m.unreachable, m.diskRecords, m.diskErrors, m.diskFailing, m.siblings, m.refused, m.propagation, age} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

@@ -22,6 +22,7 @@ type mirror struct {
 	epoch     string // of what is held; empty while nothing is
 	speaking  string // epoch of the hub that speaks now
 	types     map[string]*mirrorType
+	whole     bool // what is held is all of a view: of the disk, a sibling or the hub
 	connected bool
 	lastSeen  time.Time
 }
@@ -45,11 +46,42 @@ func newMirror() *mirror {
 func (m *mirror) restore(c disk.Contents) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.fill(c)
+}
+
+// adopt takes a sibling's view, if nothing is held and no hub has answered.
+func (m *mirror) adopt(c disk.Contents) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.connected || !m.empty() {
+		return false
+	}
+	m.fill(c)
+	return true
+}
+
+// offered says whether there is something to offer a sibling, and of which epoch.
+func (m *mirror) offered() (epoch string, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.epoch, m.whole && !m.empty()
+}
+
+// lacking says that nothing is held and that no hub answers.
+func (m *mirror) lacking() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.connected && m.empty()
+}
+
+// fill notes a view that was taken over; the lock is held.
+func (m *mirror) fill(c disk.Contents) {
 	m.epoch = c.Header.Epoch
 	for t, rs := range c.Tables {
 		if mt := m.types[t]; mt != nil {
 			for _, r := range rs {
 				mt.versions[r.Name] = r.Version
+				m.whole = true
 			}
 		}
 	}
@@ -110,6 +142,7 @@ func (m *mirror) take(u delta.Update) verdict {
 	if u.Synced {
 		mt.synced = true
 		v.synced = m.allSynced()
+		m.whole = m.whole || v.synced
 	}
 	if m.epoch != u.Identifier && m.allSynced() && !m.keeps() {
 		m.epoch, v.epoch = u.Identifier, u.Identifier

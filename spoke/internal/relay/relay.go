@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,6 +39,11 @@ type Config struct {
 	Log        *slog.Logger
 	Patience   time.Duration // DefaultPatience by default
 	Probe      probe.Options // intervals; the rest is filled in
+	// SiblingAddress, host:port, is where this relay serves its view to other relays of its spoke; empty: it does not.
+	SiblingAddress string
+	// Siblings are the addresses, host:port, of the spoke's other relays. Asked only while nothing is held and no hub answers;
+	// nil: there are none.
+	Siblings func(context.Context) ([]string, error)
 }
 
 // Relay is one router's control plane.
@@ -51,6 +57,10 @@ type Relay struct {
 	trusting *trusting
 	store    *disk.Store // nil without a data directory
 	mirror   *mirror
+	raw      map[string]*delta.Table // what is held of the hub's view as it came, for siblings
+
+	intake sync.Mutex         // one update at a time, of the hub or a sibling
+	resume context.CancelFunc // ends the stream to the hub, so that it begins anew from what is held; nil while there is none
 }
 
 // New opens the disk and makes what can be made without a hub.
@@ -61,7 +71,10 @@ func New(cfg Config) (*Relay, error) {
 	if cfg.Patience == 0 {
 		cfg.Patience = DefaultPatience
 	}
-	r := &Relay{cfg: cfg, secrets: delta.NewTable(router.SecretType), trusting: newTrusting(), mirror: newMirror()}
+	r := &Relay{cfg: cfg, secrets: delta.NewTable(router.SecretType), trusting: newTrusting(), mirror: newMirror(), raw: map[string]*delta.Table{}}
+	for t := range mirrored {
+		r.raw[t] = delta.NewTable(t)
+	}
 	var err error
 	if r.metrics, err = newMetrics(cfg.Registry, r.mirror.age); err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
@@ -113,17 +126,22 @@ func (r *Relay) openDisk() {
 	store.Written = r.metrics.written
 	r.store = store
 	r.mirror.restore(c)
-	found := 0
-	for _, t := range order {
-		if rs := c.Tables[t]; len(rs) > 0 {
-			r.core.Mirror(t, rs, nil)
-			found += len(rs)
-		}
-	}
-	if found > 0 {
+	if found := r.show(c); found > 0 {
 		r.cfg.Log.Info("the relay starts from its disk", "resources", found, "epoch", c.Header.Epoch)
 		r.core.After(func() { r.ready.Source("disk", false) })
 	}
+}
+
+// show serves a view that was taken over whole, and returns how many resources it has.
+func (r *Relay) show(c disk.Contents) (found int) {
+	for _, t := range order {
+		if rs := c.Tables[t]; len(rs) > 0 && r.raw[t] != nil {
+			r.core.Mirror(t, rs, nil)
+			r.raw[t].Apply(rs, nil)
+			found += len(rs)
+		}
+	}
+	return found
 }
 
 // SetLocal takes all resources of this cluster, with their endpoints. The router is not ready before the first call, or
@@ -157,6 +175,12 @@ func (r *Relay) Run(ctx context.Context) error {
 		g.Go(func() error { return r.followHub(ctx) })
 	}
 	g.Go(func() error { return r.waitPatiently(ctx) })
+	if r.cfg.SiblingAddress != "" {
+		g.Go(func() error { return r.serveSiblings(ctx) })
+	}
+	if r.cfg.Siblings != nil {
+		g.Go(func() error { return r.askSiblings(ctx) })
+	}
 	g.Go(func() error { return server.Serve(lis) })
 	g.Go(func() error {
 		<-ctx.Done()

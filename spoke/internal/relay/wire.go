@@ -15,7 +15,6 @@ import (
 
 	"github.com/isthmus-dev/isthmus/internal/delta"
 	"github.com/isthmus-dev/isthmus/internal/identity"
-	"github.com/isthmus-dev/isthmus/spoke/internal/router"
 )
 
 // server serves Envoy: all tables on one ADS stream, and the secrets on SDS streams. These are two servers on one socket, so
@@ -102,7 +101,7 @@ func (r *Relay) followAs(ctx context.Context) error {
 	defer func() { _ = conn.Close() }()
 	client := delta.NewClient(conn, delta.ClientOptions{
 		Node:  &corev3.Node{Id: r.cfg.Spoke, Cluster: "relay"},
-		Types: []string{router.ClusterType, router.AssignmentType, router.ExtensionType, router.ScopeType},
+		Types: upstreamTypes,
 		Held:  r.mirror.held,
 		Apply: r.apply,
 		Connected: func() {
@@ -117,10 +116,22 @@ func (r *Relay) followAs(ctx context.Context) error {
 			}
 		},
 	})
-	if err := client.Run(ctx); ctx.Err() == nil {
-		return err
+	for ctx.Err() == nil {
+		// A stream began with what was held then; after a sibling's view was taken it has to begin again.
+		stream, again := r.hubStream(ctx)
+		_ = client.Run(stream) // always the context's error
+		again()
 	}
 	return nil
+}
+
+// hubStream is the context of the streams to the hub, which resume ends.
+func (r *Relay) hubStream(ctx context.Context) (context.Context, context.CancelFunc) {
+	r.intake.Lock()
+	defer r.intake.Unlock()
+	stream, cancel := context.WithCancel(ctx)
+	r.resume = cancel
+	return stream, cancel
 }
 
 // waitForOtherLeaf returns when the certificate is another one, or the context ends.
@@ -158,12 +169,15 @@ func (r *Relay) apply(_ context.Context, u delta.Update) error {
 	if mirrored[u.Type] == nil {
 		return fmt.Errorf("type %s was not asked for", u.Type)
 	}
+	r.intake.Lock()
+	defer r.intake.Unlock()
 	v := r.mirror.take(u)
 	if len(v.kept) > 0 {
 		r.cfg.Log.Error("the hub is of another epoch and withdraws what it never served; it is kept", "type", u.Type, "resources", len(v.kept), "epoch", u.Identifier)
 	}
 	r.metrics.stale.Set(map[bool]float64{true: 1}[r.mirror.stale()])
 	r.core.Mirror(u.Type, u.Upsert, v.remove)
+	r.raw[u.Type].Apply(u.Upsert, v.remove)
 	if r.store != nil {
 		r.store.Put(u.Type, u.Upsert, v.remove)
 		r.store.SetOwner("", v.epoch)
