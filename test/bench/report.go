@@ -87,6 +87,9 @@ func reportPropagation(s *strings.Builder, o options, rows []results) {
 		fmt.Fprintf(s, "| %s | %s | %s / %s | %s / %s / %s / %s |\n", r.known, ms(p.write.p(50)), ms(p.slice.p(50)), ms(p.slice.p(99)),
 			ms(p.route.p(50)), ms(p.route.p(90)), ms(p.route.p(99)), ms(p.route.p(100)))
 	}
+	first, last := rows[0].propagation.route, rows[len(rows)-1].propagation.route
+	fmt.Fprintf(s, "\nWith %s agents known against %s: p50 %.2fx, p99 %.2fx. To reach: p50 20 ms, p99 50 ms, 1.2x.\n", rows[len(rows)-1].known, rows[0].known,
+		ratio(last.p(50), first.p(50)), ratio(last.p(99), first.p(99)))
 	s.WriteString("\nWhere the time goes, hop by hop: means in ms of the same run, from the metrics of the parts (every change counts, those that declare and delete the agents too).\n\n| hop |")
 	for _, r := range rows {
 		fmt.Fprintf(s, " %s |", r.known)
@@ -113,6 +116,8 @@ func reportRequests(s *strings.Builder, o options, rows []results) {
 		}
 	}
 }
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(max(b, 1)) }
 
 func ms(d time.Duration) string {
 	return strconv.FormatFloat(float64(d.Microseconds())/1000, 'f', 2, 64)
