@@ -129,6 +129,10 @@ test-e2e: build tools $(TOOLS)/gotestsum ## Three real clusters in the lab
 test-chaos: build tools $(TOOLS)/gotestsum ## One fault of each class under load, and the matrix of partitions; invariants only
 	@hack/test.sh chaos -- $(ARGS)
 
+.PHONY: test-gateway
+test-gateway: build tools tools-gateway $(TOOLS)/gotestsum ## The hub's Gateways through a real Envoy Gateway in three clusters (not part of make test)
+	@hack/test.sh gateway -- $(ARGS)
+
 .PHONY: test-summary
 test-summary: $(TOOLS)/gotestsum ## The closing lines of the last test run again
 	@hack/test-summary.sh

@@ -39,7 +39,7 @@ func gatewayRoute(kind, ns, name, host, agent string) *unstructured.Unstructured
 func TestGateway(t *testing.T) {
 	f := theFleet
 	if f.clusters[0].gateway == "" {
-		t.Skip("the clusters have no Gateway API implementation: bin/lab up --gateway envoy-gateway")
+		t.Fatal("the clusters have no Gateway API implementation: make test-gateway starts a lab with one")
 	}
 	from := f.clusters[1]
 	ns := namespace(t, "gateway", from)
