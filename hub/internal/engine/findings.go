@@ -50,6 +50,15 @@ func (e *Engine) SliceEntries(slice types.NamespacedName) ([]v1alpha1.SliceEntry
 	if !ok || e.taken.Facts == nil { // nothing is built yet
 		return nil, 0, false
 	}
+	spec := &s.Object.Spec
+	var told map[federate.Key]string
+	if built := e.b.shards[spec.SourceNamespace]; built != nil && registry.NamespacePrefix+spec.Spoke == slice.Namespace {
+		told = conflictsOf(spec.Spoke, built.conflicts)
+	}
+	// Every slice of the fleet is asked for after every build, and nearly all are in order.
+	if len(s.Rejected)+len(told) == 0 {
+		return nil, s.Object.Generation, true
+	}
 	type name struct{ t, n string }
 	seen := map[name]bool{}
 	var out []v1alpha1.SliceEntryStatus
@@ -62,13 +71,9 @@ func (e *Engine) SliceEntries(slice types.NamespacedName) ([]v1alpha1.SliceEntry
 	for _, r := range s.Rejected {
 		add(r)
 	}
-	spec := &s.Object.Spec
-	if built := e.b.shards[spec.SourceNamespace]; built != nil && registry.NamespacePrefix+spec.Spoke == slice.Namespace {
-		told := conflictsOf(spec.Spoke, built.conflicts)
-		for _, r := range spec.Resources {
-			if message, ok := told[federate.Key{Namespace: spec.SourceNamespace, Type: r.Type, Name: r.Name}]; ok {
-				add(v1alpha1.SliceEntryStatus{Type: string(r.Type), Name: r.Name, Reason: v1alpha1.SlicePropertiesConflict, Message: message})
-			}
+	for _, r := range spec.Resources {
+		if message, ok := told[federate.Key{Namespace: spec.SourceNamespace, Type: r.Type, Name: r.Name}]; ok {
+			add(v1alpha1.SliceEntryStatus{Type: string(r.Type), Name: r.Name, Reason: v1alpha1.SlicePropertiesConflict, Message: message})
 		}
 	}
 	return out, s.Object.Generation, true
