@@ -37,7 +37,7 @@ import (
 	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // fixture is one API server as cluster and hub, with the hub's Identity service beside it.
 type fixture struct {

@@ -132,7 +132,7 @@ type fixture struct {
 func connect(t testing.TB, cfg *rest.Config) *fixture {
 	t.Helper()
 	f := &fixture{WithT: gomega.NewWithT(t), t: t, ctx: t.Context(), fleet: &fleet{declared: map[string]bool{}, changed: make(chan struct{})}}
-	f.SetDefaultEventuallyTimeout(20 * time.Second)
+	f.SetDefaultEventuallyTimeout(time.Minute)
 	f.SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
 	var err error
 	f.api, err = client.New(cfg, client.Options{Scheme: kubetest.Scheme()})

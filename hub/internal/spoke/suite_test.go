@@ -138,7 +138,7 @@ type fixture struct {
 func start(t *testing.T, change ...func(*Options, *liveness.Options)) *fixture {
 	t.Helper()
 	f := &fixture{WithT: gomega.NewWithT(t), engine: newEngine(), clock: clocktesting.NewFakeClock(time.Now()), ctx: t.Context()}
-	f.SetDefaultEventuallyTimeout(15 * time.Second)
+	f.SetDefaultEventuallyTimeout(time.Minute) // of a deadline, not of a measurement
 	f.SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
 	mgr, err := ctrl.NewManager(apiConfig, ctrl.Options{
 		Scheme: kubetest.Scheme(), Metrics: server.Options{BindAddress: "0"}, Cache: cache.Options{ByObject: CacheByObject()},

@@ -60,7 +60,7 @@ func run(m *testing.M) int {
 }
 
 const (
-	deadline = 20 * time.Second
+	deadline = time.Minute
 	class    = "some-class"
 )
 

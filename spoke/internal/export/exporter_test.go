@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	os.Exit(kubetest.Run(m, &config, kubetest.HubCRDs(), kubetest.KAOS("crds")))
 }
 
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 // world is one API server that is both cluster and hub, and the source that reads it.
 type world struct {

@@ -34,7 +34,7 @@ var config *rest.Config
 
 func TestMain(m *testing.M) { os.Exit(kubetest.Run(m, &config)) }
 
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 // link is a spoke's namespace, a hub, and a clock that both go by.
 type link struct {

@@ -50,7 +50,7 @@ type site struct {
 	agent    string // whom testStreams asks; /ns/agent/a by default
 }
 
-const patience = 15 * time.Second
+const patience = time.Minute
 
 // newSite makes a site; Start starts its relay, startEnvoy its Envoy.
 func newSite(t *testing.T, name string) *site {

@@ -37,7 +37,7 @@ var config *rest.Config
 
 func TestMain(m *testing.M) { os.Exit(kubetest.Run(m, &config)) }
 
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 // cluster is the API server with a Set that follows it.
 type cluster struct {
