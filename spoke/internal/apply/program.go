@@ -201,7 +201,11 @@ func (a *Applier) ensure(ctx context.Context, owner string, w wanted) error {
 			return err
 		}
 	}
-	return a.write(ctx, w, hash)
+	if err := a.write(ctx, w, hash); err != nil {
+		return err
+	}
+	// Said now: the write's own event is no news where the answer to it came first, and nothing else would ask again.
+	return a.drift(w.key, l).orNil()
 }
 
 func notOurs(k key, namespace, owner string) error {
