@@ -39,7 +39,7 @@ func KAOS(elem ...string) string {
 // HubCRDs is the directory of Isthmus's own CRDs.
 func HubCRDs() string { return filepath.Join(Root(), "charts", "hub", "crds") }
 
-// GatewayCRDs is the directory of the Gateway API's CRDs, standard channel, of the version in go.mod.
+// GatewayCRDs is the directory of the Gateway API's CRDs (standard channel), in the version of the module that Isthmus uses.
 func GatewayCRDs() string {
 	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
 	list.Dir = Root()
@@ -110,15 +110,4 @@ func Scheme() *k8sruntime.Scheme {
 		panic(err) // two kinds under one name: a bug that no caller can handle
 	}
 	return s
-}
-
-// GatewayAPI is the directory of the Gateway API's CRDs (standard channel), in the version of the module that Isthmus uses.
-func GatewayAPI() (string, error) {
-	cmd := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
-	cmd.Dir = Root()
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("find the module sigs.k8s.io/gateway-api: %w", err)
-	}
-	return filepath.Join(strings.TrimSpace(string(out)), "config", "crd", "standard"), nil
 }

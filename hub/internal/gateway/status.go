@@ -15,6 +15,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/isthmus-dev/isthmus/hub/internal/gateway/program"
+	"github.com/isthmus-dev/isthmus/hub/internal/tell"
 )
 
 // writeStatus tells the owners of classes, Gateways and routes. A status that did not change is not written.
@@ -156,11 +157,7 @@ func (c *Controller) tell(o client.Object, kind string, before, after []metav1.C
 		if now.Status != good {
 			level = corev1.EventTypeWarning
 		}
-		note := now.Message
-		if len(note) > 1000 {
-			note = note[:1000] + "..."
-		}
-		c.o.Recorder.Eventf(o, nil, level, now.Reason, "Program", "%s %s: %s", kind, now.Type, note)
+		c.o.Recorder.Eventf(o, nil, level, now.Reason, "Program", "%s", tell.Note(kind+" "+now.Type+": "+now.Message))
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/tell"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/internal/identity/identitypb"
 )
@@ -268,6 +269,6 @@ func (s *Service) refuse(spoke *v1alpha1.Spoke, why error) error {
 
 func (s *Service) event(spoke *v1alpha1.Spoke, kind, reason, action, note string) {
 	if s.opts.Recorder != nil {
-		s.opts.Recorder.Eventf(spoke, nil, kind, reason, action, "%s", note)
+		s.opts.Recorder.Eventf(spoke, nil, kind, reason, action, "%s", tell.Note(note))
 	}
 }

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/isthmus-dev/isthmus/hub/internal/tell"
 )
 
 // Annotations of Secret isthmus-ca by which a rotation is asked for.
@@ -189,7 +191,7 @@ func (r *Rotator) stepped(s *corev1.Secret, from string, old, next trust) {
 
 func (r *Rotator) event(s *corev1.Secret, kind, reason, note string) {
 	if rec := r.service.opts.Recorder; rec != nil && s.Name != "" {
-		rec.Eventf(s, nil, kind, reason, "Rotate", "%s", note[:min(len(note), 1000)])
+		rec.Eventf(s, nil, kind, reason, "Rotate", "%s", tell.Note(note))
 	}
 }
 

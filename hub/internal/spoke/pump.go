@@ -11,11 +11,9 @@ import (
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
+	"github.com/isthmus-dev/isthmus/hub/internal/tell"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 )
-
-// pumpInterval is the shortest time between two rounds: a fleet that boots changes something every millisecond.
-const pumpInterval = 100 * time.Millisecond
 
 // changePump has those Spokes reconciled of which Liveness or Findings say something else than before.
 type changePump struct {
@@ -63,7 +61,7 @@ func (p *changePump) Start(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(pumpInterval):
+		case <-time.After(tell.Interval):
 		}
 	}
 }

@@ -3,7 +3,6 @@ package spoke
 import (
 	"context"
 	"fmt"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -13,13 +12,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/tell"
 )
 
 // sliceStatusWriter writes into each AgentSlice which of its entries are not used as they stand. A slice in order has
@@ -87,49 +84,21 @@ func (w *sliceStatusWriter) tell(before []v1alpha1.SliceEntryStatus, slice *v1al
 	if n > 1 {
 		note += fmt.Sprintf(" (and %d more, see the status)", n-1)
 	}
-	w.recorder.Eventf(slice, nil, corev1.EventTypeWarning, string(first.Reason), "Federate", "%s", clip(note))
+	w.recorder.Eventf(slice, nil, corev1.EventTypeWarning, string(first.Reason), "Federate", "%s", tell.Note(note))
 }
 
 func (w *sliceStatusWriter) setup(mgr manager.Manager, o controller.Options) error {
-	found := make(chan event.GenericEvent)
-	if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error { return w.pump(ctx, found) })); err != nil {
+	found, err := tell.Pump[*v1alpha1.AgentSlice]{
+		Reader: w.client, List: func() client.ObjectList { return &v1alpha1.AgentSliceList{} }, Changes: w.findings.Changes,
+		Due: func(slice *v1alpha1.AgentSlice) bool { _, due := w.due(slice); return due },
+	}.Source(mgr)
+	if err != nil {
 		return err
 	}
 	return builder.ControllerManagedBy(mgr).
 		Named("agentslice-status").
 		WithOptions(o).
 		For(&v1alpha1.AgentSlice{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		WatchesRawSource(source.Channel(found, &handler.EnqueueRequestForObject{})).
+		WatchesRawSource(found).
 		Complete(w)
-}
-
-// pump has those slices reconciled whose status is not what the last build found.
-func (w *sliceStatusWriter) pump(ctx context.Context, out chan<- event.GenericEvent) error {
-	for {
-		changes := w.findings.Changes()
-		var list v1alpha1.AgentSliceList
-		if err := w.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-			return fmt.Errorf("list AgentSlices: %w", err)
-		}
-		for i := range list.Items {
-			if _, due := w.due(&list.Items[i]); !due {
-				continue
-			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case out <- event.GenericEvent{Object: &list.Items[i]}:
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changes:
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pumpInterval):
-		}
-	}
 }

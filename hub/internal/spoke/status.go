@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
+	"github.com/isthmus-dev/isthmus/hub/internal/tell"
 )
 
 // maxMessage bounds a condition's message, in bytes.
@@ -176,7 +177,7 @@ func (r *reconciler) tell(before, after *v1alpha1.Spoke) {
 		if old == nil && kind == corev1.EventTypeNormal {
 			continue
 		}
-		r.Recorder.Eventf(after, nil, kind, c.Reason, "Observe", "%s", clip(c.Message))
+		r.Recorder.Eventf(after, nil, kind, c.Reason, "Observe", "%s", tell.Note(c.Message))
 	}
 }
 
@@ -189,12 +190,4 @@ func isTrouble(c metav1.Condition) bool {
 		return true
 	}
 	return false
-}
-
-// clip keeps an Event's note within the API's 1 kB.
-func clip(note string) string {
-	if len(note) > 1000 {
-		return note[:1000] + "..."
-	}
-	return note
 }

@@ -3,7 +3,6 @@ package trafficpolicy
 import (
 	"context"
 	"fmt"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -16,18 +15,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/engine"
+	"github.com/isthmus-dev/isthmus/hub/internal/tell"
 )
-
-// pumpInterval is the shortest time between two rounds over all policies.
-const pumpInterval = 100 * time.Millisecond
 
 // Findings is what the last build says of policies; the engine is it.
 type Findings interface {
@@ -52,15 +46,18 @@ type writer struct {
 // Setup adds the controller to the manager.
 func Setup(mgr manager.Manager, o Options) error {
 	w := &writer{client: mgr.GetClient(), findings: o.Findings, recorder: mgr.GetEventRecorder("isthmus-hub")}
-	found := make(chan event.GenericEvent)
-	if err := mgr.Add(manager.RunnableFunc(func(ctx context.Context) error { return w.pump(ctx, found) })); err != nil {
+	found, err := tell.Pump[*v1alpha1.TrafficPolicy]{
+		Reader: w.client, List: func() client.ObjectList { return &v1alpha1.TrafficPolicyList{} }, Changes: o.Findings.Changes,
+		Due: func(p *v1alpha1.TrafficPolicy) bool { _, due := w.due(p); return due },
+	}.Source(mgr)
+	if err != nil {
 		return err
 	}
-	err := builder.ControllerManagedBy(mgr).
+	err = builder.ControllerManagedBy(mgr).
 		Named("trafficpolicy-status").
 		WithOptions(controller.Options{MaxConcurrentReconciles: 4, SkipNameValidation: &o.SkipNameValidation}).
 		For(&v1alpha1.TrafficPolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		WatchesRawSource(source.Channel(found, &handler.EnqueueRequestForObject{})).
+		WatchesRawSource(found).
 		Complete(w)
 	if err != nil {
 		return fmt.Errorf("traffic policy status: %w", err)
@@ -115,41 +112,6 @@ func (w *writer) tell(before, after *v1alpha1.TrafficPolicy) {
 		if good {
 			kind = corev1.EventTypeNormal
 		}
-		note := c.Message
-		if len(note) > 1000 { // an Event's note has at most 1 kB
-			note = note[:1000] + "..."
-		}
-		w.recorder.Eventf(after, nil, kind, c.Reason, "Federate", "%s", note)
-	}
-}
-
-// pump has those policies reconciled whose status is not what the last build found.
-func (w *writer) pump(ctx context.Context, out chan<- event.GenericEvent) error {
-	for {
-		changes := w.findings.Changes()
-		var list v1alpha1.TrafficPolicyList
-		if err := w.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-			return fmt.Errorf("list TrafficPolicies: %w", err)
-		}
-		for i := range list.Items {
-			if _, due := w.due(&list.Items[i]); !due {
-				continue
-			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case out <- event.GenericEvent{Object: &list.Items[i]}:
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changes:
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pumpInterval):
-		}
+		w.recorder.Eventf(after, nil, kind, c.Reason, "Federate", "%s", tell.Note(c.Message))
 	}
 }

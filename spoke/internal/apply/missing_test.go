@@ -35,11 +35,7 @@ func TestDefinitionsComeLater(t *testing.T) {
 	w.g.Expect(w.says("shop", v1alpha1.ReasonGatewayAPIMissing)).To(ContainSubstring("httproutes.gateway.networking.k8s.io"))
 	w.setCondition(w.onHub, v1alpha1.ProgramSetReady, v1alpha1.ReasonGatewayAPIMissing)
 
-	crds, err := kubetest.GatewayAPI()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := envtest.InstallCRDs(cfg, envtest.CRDInstallOptions{Paths: []string{crds}}); err != nil {
+	if _, err := envtest.InstallCRDs(cfg, envtest.CRDInstallOptions{Paths: []string{kubetest.GatewayCRDs()}}); err != nil {
 		t.Fatal(err)
 	}
 	w.says("shop", v1alpha1.ReasonApplied)
@@ -84,7 +80,7 @@ func TestDefinitionsComeLater(t *testing.T) {
 		}
 	})
 	t.Run("the definitions go and come again", func(t *testing.T) {
-		options := envtest.CRDInstallOptions{Paths: []string{crds}}
+		options := envtest.CRDInstallOptions{Paths: []string{kubetest.GatewayCRDs()}}
 		if err := envtest.UninstallCRDs(cfg, options); err != nil {
 			t.Fatal(err)
 		}

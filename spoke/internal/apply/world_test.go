@@ -40,12 +40,7 @@ var hubConfig, spokeConfig *rest.Config
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	crds, err := kubetest.GatewayAPI()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	cfg, stop, err := kubetest.Start(crds)
+	cfg, stop, err := kubetest.Start(kubetest.GatewayCRDs())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
