@@ -60,13 +60,14 @@ func (a *Applier) wait(k key) time.Duration {
 	return a.until(k, a.opts.Clock.Now())
 }
 
-// corrected notes that an object is put back now.
+// corrected notes that an object was put back; l is what it was before.
 func (a *Applier) corrected(k key, l *live) {
 	by := ""
 	if l != nil {
 		by = l.by
 	}
 	a.opts.Log.Warn("an object was changed by somebody else and is put back", "object", k.String(), "lastChangedBy", by, "gone", l == nil)
+	a.opts.Metrics.drifts.WithLabelValues(string(k.kind)).Inc()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.drifts[k] = append(a.drifts[k], a.opts.Clock.Now())

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
+	"k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -85,11 +86,28 @@ func TestDefinitionsComeLater(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.says("gw", v1alpha1.ReasonGatewayAPIMissing)
+		gone(w)
 		if _, err := envtest.InstallCRDs(cfg, options); err != nil {
 			t.Fatal(err)
 		}
 		accept("two", "example.com/two")
 		w.says("gw", v1alpha1.ReasonApplied)
 		w.eventually(func(g Gomega) { w.get(g, &gatewayv1.Gateway{}, "gw"); w.get(g, &gatewayv1.HTTPRoute{}, "shop") })
+	})
+}
+
+// gone waits until no definition of the Gateway API is left, not even one that is being deleted: it cannot be made again before.
+func gone(w *world) {
+	w.Helper()
+	definitions, err := clientset.NewForConfig(w.config)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.eventually(func(g Gomega) {
+		list, err := definitions.ApiextensionsV1().CustomResourceDefinitions().List(w.Context(), metav1.ListOptions{})
+		g.Expect(err).NotTo(HaveOccurred())
+		for i := range list.Items {
+			g.Expect(list.Items[i].Spec.Group).NotTo(Equal(gatewayv1.GroupName))
+		}
 	})
 }

@@ -184,7 +184,8 @@ func (a *Applier) ensure(ctx context.Context, owner string, w wanted) error {
 	a.mu.Lock()
 	last, before := a.applied[w.key]
 	a.mu.Unlock()
-	if before && last.hash == hash {
+	corrects := before && last.hash == hash
+	if corrects {
 		drift := a.drift(w.key, l)
 		if l != nil && l.ours && l.uid == last.uid && l.fields == last.fields {
 			return drift.orNil()
@@ -193,8 +194,6 @@ func (a *Applier) ensure(ctx context.Context, owner string, w wanted) error {
 			drift.again = wait
 			return drift.orNil()
 		}
-		a.corrected(w.key, l)
-		defer func() { a.opts.Metrics.drifts.WithLabelValues(string(w.key.kind)).Inc() }()
 	}
 	if l == nil {
 		if err := a.mustBeAbsent(ctx, owner, w.key); err != nil {
@@ -203,6 +202,9 @@ func (a *Applier) ensure(ctx context.Context, owner string, w wanted) error {
 	}
 	if err := a.write(ctx, w, hash); err != nil {
 		return err
+	}
+	if corrects {
+		a.corrected(w.key, l)
 	}
 	// Said now: the write's own event is no news where the answer to it came first, and nothing else would ask again.
 	return a.drift(w.key, l).orNil()

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -86,7 +87,11 @@ func TestHostileManifests(t *testing.T) {
 // TestDriftIsForgotten looks at the pauses between corrections, and at their end.
 func TestDriftIsForgotten(t *testing.T) {
 	clock := clocktesting.NewFakeClock(time.Now())
-	a := New(Options{Clock: clock, Log: slog.New(slog.DiscardHandler)})
+	metrics, err := NewMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := New(Options{Clock: clock, Log: slog.New(slog.DiscardHandler), Metrics: metrics})
 	defer a.queue.ShutDown()
 	k := key{gateways, "gw"}
 	for i := range 3 {
