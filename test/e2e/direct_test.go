@@ -195,7 +195,7 @@ func TestSecondPlaceIsABlackHole(t *testing.T) {
 	g := newGhost(t, "ghost-hole")
 	g.moveTo(t, at)
 	g.live(t, unusedAddress(t, from))
-	l := startLoadOf(t, at.edge+path, 1)
+	l := startLoad(t, 1, call{http.MethodGet, at.edge + path})
 	if err := f.hub.client.Create(t.Context(), slice(g.spoke.Name, "hole", ns, entry("one"))); err != nil {
 		t.Fatal(err)
 	}
@@ -211,9 +211,7 @@ func TestSecondPlaceIsABlackHole(t *testing.T) {
 	for range 50 {
 		servedBy(t, at, path, from.name)
 	}
-	if sent, failed := l.stop(); len(failed) > 0 {
-		t.Errorf("%d of %d requests failed: %v", len(failed), sent, failed)
-	}
+	l.check(t)
 }
 
 // unusedAddress is on a cluster's network, and nobody's: what is sent there is lost.

@@ -1,13 +1,10 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,114 +16,9 @@ import (
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 )
 
-// strictLoad sends 50 GETs and 50 POSTs a second to an agent, each once, and keeps all that fails.
-type strictLoad struct {
-	mu     sync.Mutex
-	sent   int
-	failed []string
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-}
-
-func startStrictLoad(t *testing.T, base string) *strictLoad {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	l := &strictLoad{cancel: cancel}
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
-		l.done.Go(func() {
-			tick := time.NewTicker(20 * time.Millisecond)
-			defer tick.Stop()
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-tick.C:
-					// On its own: a slow answer must not thin out the load.
-					l.done.Go(func() { l.once(ctx, method, base+"/echo") })
-				}
-			}
-		})
-	}
-	t.Cleanup(func() { l.stop() })
-	return l
-}
-
-func (l *strictLoad) once(ctx context.Context, method, url string) {
-	a, err := fetch(context.WithoutCancel(ctx), plain, method, url, strings.NewReader("body"))
-	if err == nil && a.status != http.StatusOK {
-		err = fmt.Errorf("got %v", a)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sent++
-	if err != nil {
-		l.failed = append(l.failed, time.Now().Format("05.000 ")+method+" "+err.Error())
-	}
-}
-
-func (l *strictLoad) stop() (sent int, failed []string) {
-	l.cancel()
-	l.done.Wait()
-	return l.sent, l.failed
-}
-
-// check ends the load and fails the test with what failed.
-func (l *strictLoad) check(t *testing.T) {
-	t.Helper()
-	sent, failed := l.stop()
-	t.Logf("%d requests, %d failed", sent, len(failed))
-	if len(failed) > 0 {
-		t.Errorf("%d of %d requests failed: %v", len(failed), sent, failed[:min(len(failed), 10)])
-	}
-}
-
-// events is an open SSE stream.
-type events struct {
-	servedBy string
-	seen     atomic.Int64
-	ended    chan struct{}
-}
-
-func openEvents(t *testing.T, url string) *events {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := (&http.Client{Transport: &http.Transport{}}).Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &events{servedBy: resp.Header.Get("x-isthmus-served-by"), ended: make(chan struct{})}
-	go func() {
-		defer close(e.ended)
-		defer func() { _ = resp.Body.Close() }()
-		for s := bufio.NewScanner(resp.Body); s.Scan(); {
-			if strings.HasPrefix(s.Text(), "data:") {
-				e.seen.Add(1)
-			}
-		}
-	}()
-	t.Cleanup(func() { cancel(); <-e.ended })
-	return e
-}
-
-// flows waits for ten more events.
-func (e *events) flows(t *testing.T, when string) {
-	t.Helper()
-	from := e.seen.Load()
-	eventually(t, "the open stream goes on "+when, func(context.Context) error {
-		select {
-		case <-e.ended:
-			t.Fatalf("the open stream was ended %s", when)
-		default:
-		}
-		if n := e.seen.Load() - from; n < 10 {
-			return fmt.Errorf("%d events", n)
-		}
-		return nil
-	})
+// getAndPost are calls that are safe to send again, and calls that are not.
+func getAndPost(agent string) []call {
+	return []call{{http.MethodGet, agent + "/health"}, {http.MethodPost, agent + "/echo"}}
 }
 
 // twins runs an agent in two clusters, and tells which of them the third one asks.
@@ -188,7 +80,7 @@ func TestDrain(t *testing.T) {
 	if stream.servedBy != victim.name {
 		t.Fatalf("the stream is served by %q, want %s", stream.servedBy, victim.name)
 	}
-	l := startStrictLoad(t, at.edge+path)
+	l := startLoad(t, 1, getAndPost(at.edge+path)...)
 	t.Cleanup(func() { setState(t, victim, v1alpha1.SpokeActive) })
 	setState(t, victim, v1alpha1.SpokeDraining)
 	hasCondition(t, victim.name, v1alpha1.SpokeDrains, metav1.ConditionTrue, v1alpha1.ReasonDrained)
@@ -219,7 +111,7 @@ func TestRouterStopsOrderly(t *testing.T) {
 	if err := victim.client.Get(t.Context(), key, &pod); err != nil {
 		t.Fatal(err)
 	}
-	l := startStrictLoad(t, at.edge+path)
+	l := startLoad(t, 1, getAndPost(at.edge+path)...)
 	if err := victim.client.Delete(t.Context(), &pod); err != nil {
 		t.Fatal(err)
 	}

@@ -4,74 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"sync"
 	"testing"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
-
-// load asks for one path at one edge 50 times a second until it is stopped, as a client that retries a safe request
-// once would, and keeps what failed even so.
-type load struct {
-	mu     sync.Mutex
-	sent   int
-	failed []string
-	tries  int
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-}
-
-// startLoad asks again once, as a client does that retries what is safe to.
-func startLoad(t *testing.T, url string) *load { return startLoadOf(t, url, 2) }
-
-// startLoadOf counts as failed what failed so many times in a row.
-func startLoadOf(t *testing.T, url string, tries int) *load {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	l := &load{cancel: cancel, tries: tries}
-	l.done.Add(1)
-	go func() {
-		defer l.done.Done()
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				l.once(ctx, url)
-			}
-		}
-	}()
-	t.Cleanup(func() { l.stop() })
-	return l
-}
-
-func (l *load) once(ctx context.Context, url string) {
-	var err error
-	for range l.tries {
-		var a answer
-		if a, err = get(ctx, url); err == nil && a.status != http.StatusOK {
-			err = fmt.Errorf("got %v", a)
-		}
-		if err == nil {
-			break
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sent++
-	if err != nil && ctx.Err() == nil {
-		l.failed = append(l.failed, time.Now().Format("05.000 ")+err.Error())
-	}
-}
-
-func (l *load) stop() (sent int, failed []string) {
-	l.cancel()
-	l.done.Wait()
-	return l.sent, l.failed
-}
 
 // TestHubDead: with the hub dead, a new local agent is routable at home and what was routable stays so.
 func TestHubDead(t *testing.T) {
@@ -81,13 +17,11 @@ func TestHubDead(t *testing.T) {
 	startAgent(t, remote, ns, "before")
 	servedBy(t, home, "/"+ns+"/agent/before/health", remote.name)
 	release := f.platform.hold(t, &f.hub, "hub")
-	l := startLoad(t, home.edge+"/"+ns+"/agent/before/health")
 	startAgent(t, home, ns, "during")
 	servedBy(t, home, "/"+ns+"/agent/during/health", home.name)
 	f.platform.kill(t, home, "router")
 	servedBy(t, home, "/"+ns+"/agent/during/health", home.name)
 	servedBy(t, home, "/"+ns+"/agent/before/health", remote.name)
-	l.stop()
 	release()
 	servedBy(t, remote, "/"+ns+"/agent/during/health", home.name)
 	allAvailable(t)
@@ -107,7 +41,7 @@ func TestRestartsLoseNothing(t *testing.T) {
 		process string
 	}{{&f.hub, "hub"}, {remote, "spoke"}, {remote, "apiserver"}} {
 		t.Run(step.process, func(t *testing.T) {
-			l := startLoad(t, home.edge+path)
+			l := startLoad(t, 2, call{http.MethodGet, home.edge + path})
 			f.platform.kill(t, step.c, step.process)
 			eventually(t, step.process+" works again", func(ctx context.Context) error {
 				a := newAgent(ns, fmt.Sprintf("new-%d", i))
@@ -120,9 +54,7 @@ func TestRestartsLoseNothing(t *testing.T) {
 				return nil
 			})
 			answersProblem(t, home, fmt.Sprintf("/%s/agent/new-%d", ns, i), http.StatusServiceUnavailable, "no-ready-endpoint")
-			if sent, failed := l.stop(); len(failed) > 0 {
-				t.Errorf("%d of %d requests failed twice: %v", len(failed), sent, failed)
-			}
+			l.check(t)
 			allAvailable(t)
 		})
 	}
@@ -147,13 +79,11 @@ func TestRouterRestart(t *testing.T) {
 	if first.servedBy == b.name {
 		victim = b
 	}
-	l := startLoad(t, at.edge+path)
+	l := startLoad(t, 2, call{http.MethodGet, at.edge + path})
 	f.platform.kill(t, victim, "router")
 	servedBy(t, victim, path, victim.name)
 	servedBy(t, at, path, victim.name)
-	if sent, failed := l.stop(); len(failed) > 0 {
-		t.Errorf("%d of %d requests failed twice: %v", len(failed), sent, failed)
-	}
+	l.check(t)
 }
 
 func servedByOneOf(t *testing.T, at *cluster, path string) {

@@ -1,14 +1,9 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
-	"net/http"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,85 +14,6 @@ import (
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 )
-
-// strict sends one request 50 times a second until it is stopped, and keeps every one that fails: nothing is tried again. Each
-// has a connection of its own to the edge, so that no client's pool hides or makes a failure.
-type strict struct {
-	mu     sync.Mutex
-	sent   int
-	failed []string
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-}
-
-func startStrict(t *testing.T, method, url string) *strict {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	l := &strict{cancel: cancel}
-	hc := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	l.done.Go(func() {
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			a, err := fetch(context.WithoutCancel(ctx), hc, method, url, bytes.NewReader([]byte("{}")))
-			if err == nil && a.status != http.StatusOK {
-				err = fmt.Errorf("got %v", a)
-			}
-			l.mu.Lock()
-			l.sent++
-			if err != nil {
-				l.failed = append(l.failed, time.Now().Format("05.000 ")+err.Error())
-			}
-			l.mu.Unlock()
-		}
-	})
-	t.Cleanup(func() { cancel(); l.done.Wait() })
-	return l
-}
-
-func (l *strict) none(t *testing.T, what string) {
-	t.Helper()
-	l.cancel()
-	l.done.Wait()
-	t.Logf("%s: %d sent, %d failed", what, l.sent, len(l.failed))
-	if len(l.failed) > 0 || l.sent == 0 {
-		t.Errorf("%s: %d of %d failed: %v", what, len(l.failed), l.sent, l.failed[:min(len(l.failed), 5)])
-	}
-}
-
-// openStream reads server-sent events until the test ends; the counter stops when the stream does.
-func openStream(t *testing.T, url string) *atomic.Int64 {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := (&http.Client{}).Do(req) // no timeout: it lasts as long as the test
-	if err != nil {
-		t.Fatal(err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("SSE: %s", resp.Status)
-	}
-	var events atomic.Int64
-	var reading sync.WaitGroup
-	reading.Go(func() {
-		lines := bufio.NewScanner(resp.Body)
-		for lines.Scan() {
-			if strings.HasPrefix(lines.Text(), "data:") {
-				events.Add(1)
-			}
-		}
-	})
-	t.Cleanup(func() { cancel(); reading.Wait(); _ = resp.Body.Close() })
-	return &events
-}
 
 func trustSecret(ctx context.Context) (*corev1.Secret, error) {
 	var s corev1.Secret
@@ -155,8 +71,8 @@ func TestCARotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := s.Data["tls.crt"]
-	gets, posts := startStrict(t, http.MethodGet, home.edge+path+"/health"), startStrict(t, http.MethodPost, home.edge+path+"/echo")
-	events := openStream(t, home.edge+path+"/sse?interval=20ms")
+	l := startLoad(t, 1, getAndPost(home.edge+path)...)
+	stream := openEvents(t, home.edge+path+"/sse?interval=20ms")
 
 	ca := &corev1.Secret{}
 	ca.Namespace, ca.Name = "isthmus-system", "isthmus-ca"
@@ -173,15 +89,8 @@ func TestCARotation(t *testing.T) {
 	trustCurrent(t)
 	allAvailable(t)
 
-	gets.none(t, "GET")
-	posts.none(t, "POST")
-	seen := events.Load()
-	eventually(t, "the stream goes on", func(context.Context) error {
-		if events.Load() <= seen {
-			return fmt.Errorf("%d events", seen)
-		}
-		return nil
-	})
+	l.check(t)
+	stream.flows(t, "after the rotation")
 	startAgent(t, remote, ns, "after")
 	servedBy(t, home, "/"+ns+"/agent/after/health", remote.name)
 }
