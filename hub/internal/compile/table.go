@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// MissHeader says, between routers only, that a request reached no pod.
+	// MissHeader says, between routers only, that a request reached no pod, or that it may run twice and no pod answered it.
 	MissHeader = "x-isthmus-miss"
 
 	tablePrefix = "ns/"

@@ -18,6 +18,8 @@ import (
 const (
 	// retryOnHeader is set by the edge for GET, HEAD and OPTIONS, so that they are also tried again after a reset.
 	retryOnHeader = "x-envoy-retry-on"
+	// podRetryOnHeader is set by the edge beside it, for the router where the pods are.
+	podRetryOnHeader = "x-isthmus-retry-on"
 	// shareAttempts is how often another place of a step is looked for: of weights 999 and 1 one pick in 1,000 is the other.
 	shareAttempts = 1000
 	// safeMethods may run twice. The expression is this constant only; nothing of a policy becomes one.
@@ -62,7 +64,7 @@ func limitRetries(p *routev3.RetryPolicy, r federate.Retries, several bool) {
 func (c *Compiler) treat(route *routev3.Route, t federate.Treatment) []*routev3.Route {
 	none := t.Retries.Attempts != nil && *t.Retries.Attempts == 0
 	if none || !t.Retries.Try(v1alpha1.RetryReset) {
-		route.RequestHeadersToRemove = []string{retryOnHeader}
+		route.RequestHeadersToRemove = []string{retryOnHeader, podRetryOnHeader}
 	}
 	policy := route.GetRoute().GetRetryPolicy()
 	if none || policy == nil || !t.Retries.Try(v1alpha1.RetryGatewayError) {

@@ -2,6 +2,7 @@ package router
 
 import (
 	"encoding/json"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -75,6 +76,17 @@ func header(name string) object {
 	return object{"header_filter": object{"header": object{"name": name, "present_match": true}}}
 }
 
+// retrySafe are requests that the edge lets be sent again after a reset.
+func retrySafe() object {
+	matches := func(name string, m object) object {
+		return object{"header_filter": object{"header": object{"name": name, "string_match": m}}}
+	}
+	return object{"and_filter": object{"filters": list{
+		matches(RetryOnHeader, object{"exact": "reset"}),
+		matches(":method", object{"safe_regex": object{"regex": strings.Join(safeMethods, "|")}}),
+	}}}
+}
+
 func status(code uint32) object {
 	return object{"status_code_filter": object{"comparison": object{"op": "EQ", "value": object{"default_value": code, "runtime_key": "isthmus.replies.status"}}}}
 }
@@ -125,6 +137,7 @@ func localReplies() object {
 		miss(mapper(flags("UH", "NC"), noReadyEndpoint)),
 		miss(mapper(flags("UF"), unreachable)),
 		miss(mapper(flags("UO"), overloaded)),
+		miss(mapper(object{"and_filter": object{"filters": list{flags("UC", "UR"), retrySafe()}}}, unreachable)),
 		mapper(broken(), unreachable),
 		mapper(status(403), forbidden),
 	}, plainErrors()...)}

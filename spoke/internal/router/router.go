@@ -31,8 +31,11 @@ const (
 const (
 	// Local names the internal listener, the cluster that leads to it, and the route table that it serves.
 	Local = "local"
-	// MissHeader says, between routers only, that a request reached no pod.
+	// MissHeader says, between routers only, that a request reached no pod, or that it may run twice and no pod answered it.
 	MissHeader = "x-isthmus-miss"
+	// RetryOnHeader is "reset" on requests that may be sent again after a pod broke the connection: of a method that may run
+	// twice, where no policy forbids it. Edges set it and let no client do so.
+	RetryOnHeader = "x-isthmus-retry-on"
 	// ServedByHeader tells clients which spoke answered.
 	ServedByHeader = "x-isthmus-served-by"
 	// ReadyScope is the scope whose table tells whether the router is ready, at /-/ready.
@@ -46,6 +49,9 @@ var listenersYAML string
 
 //go:embed lua.lua
 var luaScript string
+
+// safeMethods may run twice.
+var safeMethods = []string{"GET", "HEAD", "OPTIONS"}
 
 // Ports are where the router listens.
 type Ports struct{ Edge, Gateway, Eastwest int }
@@ -131,8 +137,8 @@ func templateData(ports Ports, bind string) (map[string]any, error) {
 		"EdgePort": ports.Edge, "GatewayPort": ports.Gateway, "EastwestPort": ports.Eastwest,
 		"BindAddress": `"` + bind + `"`, "IPv4Compat": bind == "::",
 		"EdgeReplies": edge, "LocalReplies": local, "Lua": luaScript,
-		"Idempotent": []string{"GET", "HEAD", "OPTIONS"},
-		"SDS":        `{api_config_source: {api_type: DELTA_GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: sds}}]}, resource_api_version: V3}`,
+		"Idempotent": safeMethods, "RetryOnHeader": RetryOnHeader,
+		"SDS": `{api_config_source: {api_type: DELTA_GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: sds}}]}, resource_api_version: V3}`,
 	}, nil
 }
 
