@@ -158,6 +158,7 @@ func (sc Scenario) Broken(r Row) []string {
 	say(r.Withdrawn > 0, "%d requests found the route withdrawn", r.Withdrawn)
 	say(!sc.Everywhere && r.FailedBystanders > 0, "%d requests of bystanders failed", r.FailedBystanders)
 	say(!sc.Everywhere && r.OtherStreamsReset > 0, "%d streams of bystanders reset", r.OtherStreamsReset)
+	say(sc.Retried && r.FailedGETs > 0, "%d GETs failed", r.FailedGETs)
 	say(sc.Harmless && r.FailedGETs+r.FailedPOSTs > 0, "%d GETs and %d POSTs failed", r.FailedGETs, r.FailedPOSTs)
 	say(sc.Harmless && r.StreamsReset > 0, "%d streams reset", r.StreamsReset)
 	say(sc.Attempts && r.Attempts > MaxAttempts, "%.2f attempts a request", r.Attempts)

@@ -20,6 +20,8 @@ type Scenario struct {
 	Hold time.Duration
 	// Harmless faults are those of the control plane and those that are announced: no request fails, no stream is reset.
 	Harmless bool
+	// Retried: what may run twice is sent again until it is answered, so that none of it fails.
+	Retried bool
 	// Everywhere: the fault meets bystanders too.
 	Everywhere bool
 	// Load names the agent to load; empty is the common one. Arrange makes it ready.
@@ -85,7 +87,8 @@ func processes() []Scenario {
 		held("hub-etcd-kill", "etcd of the hub: SIGKILL", "{hub}/etcd", "control", false),
 		held("spoke-apiserver-kill", "API server of a spoke: SIGKILL", "{other}/apiserver", "control", false),
 		{Name: "disk-full", Fault: "disk of the client's relay full, while an agent is added", Group: "control", Harmless: true, Hold: brief, Short: true,
-			Inject: append(fault("fill-disk {client}/relay"), run("{other}", "fresh", 1), answersAt("{client}", "fresh", "{other}")), Heal: fault("free-disk {client}/relay")},
+			Inject: append(fault("fill-disk {client}/relay"), run("{other}", "fresh", 1), answersAt("{client}", "fresh", "{other}")),
+			Heal:   append(fault("free-disk {client}/relay"), withdraw("{other}", "fresh"))},
 		held("spoke-etcd-kill", "etcd of a spoke: SIGKILL", "{other}/etcd", "control", false),
 	}
 }
@@ -117,8 +120,8 @@ func links() []Scenario {
 
 func agents() []Scenario {
 	return []Scenario{
-		{Name: "pod-kill", Fault: "one of two pods killed while listed", Group: "agent", Hold: brief, Load: "pair", Short: true,
-			Arrange: []Step{run("{primary}", "pair", 2), run("{other}", "pair", 1)}, Inject: []Step{killPod("pair")}},
+		{Name: "pod-kill", Fault: "one of two pods killed while listed", Group: "agent", Hold: brief, Load: "pair", Short: true, Retried: true,
+			Arrange: []Step{withdraw("{primary}", "pair"), run("{primary}", "pair", 2), run("{other}", "pair", 1)}, Inject: []Step{killPod("pair")}},
 		{Name: "agent-moved", Fault: "agent moved to another cluster", Group: "agent", Harmless: true, Hold: brief, Load: "mover", Short: true,
 			Arrange: []Step{run("{primary}", "mover", 1)}, Inject: []Step{run("{other}", "mover", 1), hasPlace("mover", "{other}"), withdraw("{primary}", "mover")}},
 		{Name: "saturated", Fault: "all pods of an agent saturated", Group: "agent", Hold: brief, Load: "busy", Query: "?delay=200ms", Rate: 40, Attempts: true, Short: true,
