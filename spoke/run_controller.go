@@ -182,8 +182,8 @@ func (c *controller) newMember() {
 			MayWrite: c.leader.Certain, Clock: clock.RealClock{}, Log: c.log, Metrics: c.applies,
 		})
 	}
-	c.trust = &hublink.Trust{Source: src, Pods: c.routerPods, Changed: c.poke, Clock: clock.RealClock{}}
-	c.witness = &hublink.Witness{Pods: c.routerPods, Changed: c.poke, Clock: clock.RealClock{}}
+	c.trust = &hublink.Trust{Source: src, Relays: hublink.Relays{Pods: c.routerPods}, Changed: c.poke, Clock: clock.RealClock{}}
+	c.witness = &hublink.Witness{Relays: hublink.Relays{Pods: c.routerPods}, Changed: c.poke, Clock: clock.RealClock{}}
 }
 
 // poke has the report looked at.

@@ -2,11 +2,7 @@ package hublink
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -30,11 +26,8 @@ const (
 // acknowledged.
 type Trust struct {
 	// Source holds the controller's own.
-	Source *identity.Source
-	// Pods are the addresses of the ready router pods.
-	Pods func() []netip.Addr
-	// Port of the relays' health endpoint; 9091 when zero.
-	Port    uint16
+	Source  *identity.Source
+	Relays  Relays
 	Changed func()
 	Clock   clock.WithTicker
 
@@ -51,9 +44,8 @@ func (t *Trust) Uses() *v1alpha1.TrustReport {
 
 // Run asks every two seconds, and after each change of the own credentials, until ctx ends.
 func (t *Trust) Run(ctx context.Context) {
-	transport := &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: 10 * trustInterval}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: askTimeout}
+	client, done := newAsker(trustInterval)
+	defer done()
 	ticker := t.Clock.NewTicker(trustInterval)
 	defer ticker.Stop()
 	for {
@@ -89,12 +81,8 @@ func (t *Trust) look(ctx context.Context, client *http.Client) (v1alpha1.TrustRe
 		return v1alpha1.TrustReport{}, false
 	}
 	out := v1alpha1.TrustReport{Bundle: own.Bundle, Authority: own.Authority}
-	port := t.Port
-	if port == 0 {
-		port = relayHealthPort
-	}
-	for _, addr := range t.Pods() {
-		uses, err := getTrust(ctx, client, netip.AddrPortFrom(addr, port))
+	for _, relay := range t.Relays.addresses() {
+		uses, err := ask[identity.Trust](ctx, client, relay, "/trust")
 		if err != nil || uses.Bundle == "" || uses.Authority == "" {
 			return v1alpha1.TrustReport{}, false
 		}
@@ -106,24 +94,6 @@ func (t *Trust) look(ctx context.Context, client *http.Client) (v1alpha1.TrustRe
 		}
 	}
 	return out, true
-}
-
-func getTrust(ctx context.Context, client *http.Client, addr netip.AddrPort) (identity.Trust, error) {
-	var t identity.Trust
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr.String()+"/trust", nil)
-	if err != nil {
-		return t, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return t, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return t, fmt.Errorf("%s answers %s", addr, resp.Status)
-	}
-	err = json.NewDecoder(io.LimitReader(resp.Body, 4096)).Decode(&t)
-	return t, err
 }
 
 // followTrust hears from the hub what is in force, for as long as ctx lives, and has credentials that are behind renewed.

@@ -97,9 +97,10 @@ func TestReportsTheOneBehind(t *testing.T) {
 		t.Cleanup(func() { _ = s.Close() })
 	}
 	clk := clocktesting.NewFakeClock(time.Now())
-	trust := &hublink.Trust{Source: l.src, Port: port, Clock: clk, Changed: func() {}, Pods: func() []netip.Addr {
+	pods := func() []netip.Addr {
 		return []netip.Addr{netip.MustParseAddr("127.0.0.11"), netip.MustParseAddr("127.0.0.12")}
-	}}
+	}
+	trust := &hublink.Trust{Source: l.src, Relays: hublink.Relays{Pods: pods, Port: port}, Clock: clk, Changed: func() {}}
 	done := make(chan struct{})
 	go func() { defer close(done); trust.Run(t.Context()) }()
 	t.Cleanup(func() { <-done })

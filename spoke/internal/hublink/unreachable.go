@@ -2,11 +2,7 @@ package hublink
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -16,10 +12,6 @@ import (
 
 const (
 	askInterval = time.Second
-	askTimeout  = 500 * time.Millisecond
-	// relayHealthPort is where a relay answers /unreachable.
-	relayHealthPort = 9091
-	maxAnswer       = 256 << 10
 	// patience is for how many rounds without an answer what was said last still holds: a router that restarts says nothing
 	// until it has made up its mind about each of its peers, and the others' view of a dead spoke should not waver for that.
 	patience = 10
@@ -27,10 +19,7 @@ const (
 
 // Witness asks this spoke's routers which other spokes they cannot reach.
 type Witness struct {
-	// Pods are the addresses of the ready router pods.
-	Pods func() []netip.Addr
-	// Port of the relays' health endpoint; 9091 when zero.
-	Port    uint16
+	Relays  Relays
 	Changed func()
 	Clock   clock.WithTicker
 
@@ -49,9 +38,8 @@ func (w *Witness) Unreachable() ([]string, bool) {
 
 // Run asks every second until ctx ends.
 func (w *Witness) Run(ctx context.Context) {
-	transport := &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: 10 * askInterval}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: askTimeout}
+	client, done := newAsker(askInterval)
+	defer done()
 	ticker := w.Clock.NewTicker(askInterval)
 	defer ticker.Stop()
 	for {
@@ -93,16 +81,12 @@ type answer struct {
 
 // ask collects the answers of those relays that have any: one that does not answer, or probes nothing, is no witness.
 func (w *Witness) ask(ctx context.Context, client *http.Client) []answer {
-	pods := w.Pods()
-	answers := make([]*answer, len(pods))
-	port := w.Port
-	if port == 0 {
-		port = relayHealthPort
-	}
+	relays := w.Relays.addresses()
+	answers := make([]*answer, len(relays))
 	var wg sync.WaitGroup
-	for i, addr := range pods {
+	for i, relay := range relays {
 		wg.Go(func() {
-			if a, err := get(ctx, client, netip.AddrPortFrom(addr, port)); err == nil && a.Probed > 0 {
+			if a, err := ask[answer](ctx, client, relay, "/unreachable"); err == nil && a.Probed > 0 {
 				answers[i] = &a
 			}
 		})
@@ -115,24 +99,6 @@ func (w *Witness) ask(ctx context.Context, client *http.Client) []answer {
 		}
 	}
 	return out
-}
-
-func get(ctx context.Context, client *http.Client, addr netip.AddrPort) (answer, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr.String()+"/unreachable", nil)
-	if err != nil {
-		return answer{}, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return answer{}, fmt.Errorf("%s answers %s", addr, resp.Status)
-	}
-	var a answer
-	err = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&a)
-	return a, err
 }
 
 // common are the spokes that all answers name, sorted; nil without answers.

@@ -34,8 +34,10 @@ func TestWitness(t *testing.T) {
 	addr := netip.MustParseAddrPort(s.Listener.Addr().String())
 	changed := make(chan struct{}, 100)
 	c := clocktesting.NewFakeClock(time.Unix(1e9, 0))
-	w := &hublink.Witness{Pods: func() []netip.Addr { return []netip.Addr{addr.Addr(), netip.MustParseAddr("127.0.0.9")} }, Port: addr.Port(),
-		Changed: func() { changed <- struct{}{} }, Clock: c}
+	pods := func() []netip.Addr { return []netip.Addr{addr.Addr(), netip.MustParseAddr("127.0.0.9")} }
+	w := &hublink.Witness{
+		Relays: hublink.Relays{Pods: pods, Port: addr.Port()}, Changed: func() { changed <- struct{}{} }, Clock: c,
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
