@@ -1,7 +1,6 @@
 package cel
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -21,18 +20,8 @@ var api struct {
 	client client.Client
 }
 
-func TestMain(m *testing.M) { os.Exit(kubetest.Run(suite{m}, &api.config, kubetest.HubCRDs())) }
-
-// suite makes the client before the tests run.
-type suite struct{ tests *testing.M }
-
-func (s suite) Run() int {
-	var err error
-	if api.client, err = client.New(api.config, client.Options{Scheme: kubetest.Scheme()}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 2
-	}
-	return s.tests.Run()
+func TestMain(m *testing.M) {
+	os.Exit(kubetest.RunWithClient(m, &api.config, &api.client, kubetest.HubCRDs()))
 }
 
 // makeNamespace makes the namespace of the namespaced kinds, once for all tests.

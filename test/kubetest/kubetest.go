@@ -12,11 +12,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"testing"
 
 	"github.com/go-logr/logr"
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -87,16 +89,31 @@ func Program(name string) (string, error) {
 
 // Run runs a package's tests against one API server with the given CRDs, puts its configuration into config first, and
 // returns the exit code: TestMain is `os.Exit(kubetest.Run(m, &config))`.
-func Run(m interface{ Run() int }, config **rest.Config, crds ...string) int {
+func Run(m *testing.M, config **rest.Config, crds ...string) int {
+	return run(m, func(cfg *rest.Config) error { *config = cfg; return nil }, crds)
+}
+
+// RunWithClient is Run with a client, too, that knows Scheme.
+func RunWithClient(m *testing.M, config **rest.Config, api *client.Client, crds ...string) int {
+	return run(m, func(cfg *rest.Config) (err error) {
+		*config = cfg
+		*api, err = client.New(cfg, client.Options{Scheme: Scheme()})
+		return err
+	}, crds)
+}
+
+func run(m *testing.M, started func(*rest.Config) error, crds []string) int {
 	log.SetLogger(logr.Discard())
 	cfg, stop, err := Start(crds...)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	*config = cfg
-	code := m.Run()
-	if err := stop(); err != nil {
+	code := 1
+	if err = started(cfg); err == nil {
+		code = m.Run()
+	}
+	if err := errors.Join(err, stop()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

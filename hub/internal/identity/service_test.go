@@ -36,19 +36,7 @@ var (
 	api       client.Client
 )
 
-func TestMain(m *testing.M) { os.Exit(kubetest.Run(suite{m}, &apiConfig, kubetest.HubCRDs())) }
-
-// suite makes the client before the tests run.
-type suite struct{ tests *testing.M }
-
-func (s suite) Run() int {
-	var err error
-	if api, err = client.New(apiConfig, client.Options{Scheme: kubetest.Scheme()}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return s.tests.Run()
-}
+func TestMain(m *testing.M) { os.Exit(kubetest.RunWithClient(m, &apiConfig, &api, kubetest.HubCRDs())) }
 
 // hub is one replica: the service behind a real port.
 type hub struct {
