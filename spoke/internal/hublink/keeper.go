@@ -24,6 +24,9 @@ const (
 	longestRetry = time.Minute
 	// refreshPause keeps refused API requests from calling the hub at their own rate.
 	refreshPause = 5 * time.Second
+	// soonestRenewal is how long new credentials are used at least, whatever this clock says of the hub's time to renew: one
+	// that is hours ahead would have them renewed without end.
+	soonestRenewal = 10 * time.Minute
 )
 
 // State of a spoke's membership.
@@ -66,6 +69,7 @@ type Keeper struct {
 	opts     Options
 	refresh  chan struct{}
 	outdated chan struct{} // the hub says that something else is in force
+	issued   time.Time     // when this process was last given credentials; only Run's
 
 	mu      sync.Mutex
 	current identity.Credentials
@@ -180,6 +184,7 @@ func (k *Keeper) adopt(c identity.Credentials) error {
 // keep adopts new credentials and writes them to the Secret, which must not be given up: the hub issues a leaf for a join
 // token once.
 func (k *Keeper) keep(ctx context.Context, c identity.Credentials) {
+	k.issued = k.opts.Clock.Now()
 	if err := k.adopt(c); err != nil {
 		// identity.Client checked them.
 		k.opts.Log.Error("the hub issued credentials that do not load", "error", err)
@@ -198,7 +203,8 @@ func (k *Keeper) keep(ctx context.Context, c identity.Credentials) {
 // waitForRenewal returns when it is time; false when ctx ended.
 func (k *Keeper) waitForRenewal(ctx context.Context) bool {
 	c, _ := k.Current()
-	wait := c.RenewAfter.Sub(k.opts.Clock.Now())
+	now := k.opts.Clock.Now()
+	wait := max(c.RenewAfter.Sub(now), soonestRenewal-now.Sub(k.issued))
 	if wait <= 0 || k.behind() { // renew has paused
 		return ctx.Err() == nil
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	. "github.com/onsi/gomega"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/isthmus-dev/isthmus/spoke/internal/hublink"
@@ -27,4 +28,19 @@ func TestASpokeThatTheHubKnowsAgain(t *testing.T) {
 	if n := l.hub.Issued(); n != 2 {
 		t.Errorf("%d certificates issued, want the first and one renewal", n)
 	}
+}
+
+// TestAClockThatIsAhead has the hub's time to renew lie in the past of the spoke's clock, always.
+func TestAClockThatIsAhead(t *testing.T) {
+	l := newLink(t, "ahead")
+	l.hub.RenewAfter = -time.Hour
+	l.hub.Admit("eu", "0123abcd", "right")
+	l.write("token", "right")
+	l.start()
+	l.await(time.Second, hublink.Joined, "")
+	for range 9 {
+		l.clock.Step(time.Minute)
+		l.g.Consistently(l.hub.Issued).WithTimeout(20 * time.Millisecond).Should(Equal(1))
+	}
+	l.g.Eventually(func() int { l.clock.Step(10 * time.Second); return l.hub.Issued() }).WithTimeout(deadline).Should(Equal(2))
 }
