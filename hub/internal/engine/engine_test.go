@@ -164,6 +164,33 @@ func TestOnlyExistingSpokesAreServed(t *testing.T) {
 	}
 }
 
+// TestNobodyIsUnknownBeforeAllIsRead has a stream come while the hub's API server has not told of any Spoke yet.
+func TestNobodyIsUnknownBeforeAllIsRead(t *testing.T) {
+	read, came := make(chan struct{}), make(chan struct{}, 100)
+	f := prepare(t, func(o *Options) {
+		o.Grace = 10 * time.Millisecond
+		o.Synced = func(ctx context.Context) bool {
+			select {
+			case <-read:
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		}
+		o.Peer = func(ctx context.Context) (identity.ID, error) { came <- struct{}{}; return identity.PeerID(ctx) }
+	})
+	f.run()
+	us := f.connect(f.ca.spoke(t, idOf("us", uid("2"))), "us", nil)
+	<-came
+	f.spoke("us", "2", "america")
+	f.registry.SetSlice(agentSlice("us", "one", 1, agent("a")))
+	close(read)
+	us.tables(t, "ns/ns")
+	if n := testutil.CollectAndCount(f.engine.metrics.refused); n != 0 {
+		t.Errorf("refused for %d reasons", n)
+	}
+}
+
 func TestTheViewIsThatOfTheCertificate(t *testing.T) {
 	f := start(t)
 	f.spoke("eu", "1", "europe")

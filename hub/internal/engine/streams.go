@@ -25,7 +25,9 @@ func (e *Engine) view(ctx context.Context, node *corev3.Node) (*delta.View, func
 	var open <-chan struct{} = e.open
 	for {
 		changed := e.Changes()
-		if _, ok := e.o.Registry.Admitted(id.Name, id.UID8); !ok {
+		// Before the first build the registry may lack what the API server has: nobody is told that it is unknown.
+		built := e.built()
+		if _, ok := e.o.Registry.Admitted(id.Name, id.UID8); !ok && built {
 			return nil, nil, e.refuse("unknown-spoke", codes.PermissionDenied, "no Spoke has this identity (it may have been deleted): create it and join again", node, "identity", id.URI())
 		}
 		if v, ok := e.viewOf(id); ok {
@@ -39,6 +41,13 @@ func (e *Engine) view(ctx context.Context, node *corev3.Node) (*delta.View, func
 			return nil, nil, status.FromContextError(ctx.Err()).Err()
 		}
 	}
+}
+
+// built says whether there was a build: all that existed at the start is known.
+func (e *Engine) built() bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.taken.Facts != nil
 }
 
 // viewOf is the view of a spoke that is built and may be served.
