@@ -2,6 +2,7 @@ package apply_test
 
 import (
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
@@ -97,17 +98,19 @@ func TestDefinitionsComeLater(t *testing.T) {
 }
 
 // gone waits until no definition of the Gateway API is left, not even one that is being deleted: it cannot be made again before.
+// An object that the applier made again while the API server's admission had not yet heard of the deletion holds it up for a
+// minute, the API server's own time-out, and is then deleted, too.
 func gone(w *world) {
 	w.Helper()
 	definitions, err := clientset.NewForConfig(w.config)
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.eventually(func(g Gomega) {
+	w.g.Eventually(func(g Gomega) {
 		list, err := definitions.ApiextensionsV1().CustomResourceDefinitions().List(w.Context(), metav1.ListOptions{})
 		g.Expect(err).NotTo(HaveOccurred())
 		for i := range list.Items {
 			g.Expect(list.Items[i].Spec.Group).NotTo(Equal(gatewayv1.GroupName))
 		}
-	})
+	}).WithTimeout(4 * deadline).WithPolling(100 * time.Millisecond).Should(Succeed())
 }
