@@ -40,8 +40,6 @@ type Options struct {
 	Kubeconfig       string // empty: in cluster
 
 	CertificateNamespaces []string // in which certificates of Gateways may be read
-
-	skipNameValidation bool // lets tests run several hubs in one process
 }
 
 // Validate says what is wrong with the options, all of it.

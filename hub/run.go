@@ -70,16 +70,12 @@ func newManager(o Options, cfg *rest.Config, log *slog.Logger) (manager.Manager,
 	}
 	grace := 5 * time.Second
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
-		Scheme:                        scheme,
-		Logger:                        logr.FromSlogHandler(log.Handler()),
-		Cache:                         cache.Options{ByObject: spoke.CacheByObject(), DefaultTransform: cache.TransformStripManagedFields()},
-		Metrics:                       metricsserver.Options{BindAddress: "0"}, // ours is served beside it
-		HealthProbeBindAddress:        o.HealthAddress,
-		LeaderElection:                true,
-		LeaderElectionID:              "isthmus-hub",
-		LeaderElectionNamespace:       o.Namespace,
-		LeaderElectionReleaseOnCancel: true,
-		GracefulShutdownTimeout:       &grace,
+		Scheme:                  scheme,
+		Logger:                  logr.FromSlogHandler(log.Handler()),
+		Cache:                   cache.Options{ByObject: spoke.CacheByObject(), DefaultTransform: cache.TransformStripManagedFields()},
+		Metrics:                 metricsserver.Options{BindAddress: "0"}, // ours is served beside it
+		HealthProbeBindAddress:  o.HealthAddress,
+		GracefulShutdownTimeout: &grace,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("manager: %w", err)
@@ -99,6 +95,9 @@ type hub struct {
 	liveness *liveness.Observer
 	registry *registry.Registry
 	engine   *engine.Engine
+	gateways turn
+	rotator  turn
+	apiCA    []byte
 }
 
 // build makes the rooms, in the order of the data: identity, liveness, registry, engine, and the controllers that write.
@@ -111,12 +110,11 @@ func (h *hub) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	apiCA, err := h.o.apiCA(h.cfg)
-	if err != nil {
+	if h.apiCA, err = h.o.apiCA(h.cfg); err != nil {
 		return err
 	}
 	h.ids, err = hubidentity.NewService(ctx, hubidentity.Options{
-		Client: direct, Namespace: h.o.Namespace, Fleet: h.o.Fleet, APIServer: h.o.APIServerURL, APICA: apiCA,
+		Client: direct, Namespace: h.o.Namespace, Fleet: h.o.Fleet, APIServer: h.o.APIServerURL, APICA: h.apiCA,
 		Recorder: h.mgr.GetEventRecorder("isthmus-hub"), Registerer: h.reg, Log: h.log.With("room", "identity"),
 	})
 	if err != nil {
@@ -140,18 +138,33 @@ func (h *hub) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range []manager.Runnable{h.ids, h.liveness, h.engine, gateways, h.ids.Rotator(h.members)} {
+	h.gateways, h.rotator = newTurn(gateways), newTurn(h.ids.Rotator(h.members))
+	leader, err := h.newTerms()
+	if err != nil {
+		return err
+	}
+	for _, r := range []manager.Runnable{h.ids, h.liveness, h.engine, leader} {
 		if err := h.mgr.Add(r); err != nil {
 			return err
 		}
 	}
-	if err := trafficpolicy.Setup(h.mgr, trafficpolicy.Options{Findings: h.engine, SkipNameValidation: h.o.skipNameValidation}); err != nil {
+	return nil
+}
+
+// buildTerm adds what only the leader does to the manager of a term.
+func (h *hub) buildTerm(m manager.Manager) error {
+	for _, r := range []manager.Runnable{h.gateways, h.rotator} {
+		if err := m.Add(r); err != nil {
+			return err
+		}
+	}
+	if err := trafficpolicy.Setup(m, trafficpolicy.Options{Findings: h.engine, SkipNameValidation: true}); err != nil {
 		return err
 	}
-	return spoke.Setup(h.mgr, spoke.Options{
-		Fleet: h.o.Fleet, HubAddress: h.o.AdvertiseAddress, APIServer: h.o.APIServerURL, APICA: apiCA,
+	return spoke.Setup(m, spoke.Options{
+		Fleet: h.o.Fleet, HubAddress: h.o.AdvertiseAddress, APIServer: h.o.APIServerURL, APICA: h.apiCA,
 		Bundle: h.ids.Bundle, Trust: h.ids.InForce, Liveness: h.liveness, Findings: h.engine, Withdrawer: h.engine, Built: h.engine.Serving(),
-		SkipNameValidation: h.o.skipNameValidation,
+		SkipNameValidation: true,
 	})
 }
 

@@ -77,14 +77,7 @@ func TestRun(t *testing.T) {
 	if err := c.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "isthmus-system"}}); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{
-		Fleet: "fleet", Namespace: "isthmus-system", GRPCAddress: freeAddress(t), AdvertiseAddress: "hub.example.com:8443",
-		APIServerURL: cfg.Host, MetricsAddress: freeAddress(t), HealthAddress: freeAddress(t), DebugAddress: freeAddress(t),
-		LeaseDuration: 10 * time.Second, MassPercent: 50, StartGrace: 5 * time.Second, Limits: DefaultLimits(), Kubeconfig: kubeconfig(t, cfg), skipNameValidation: true,
-	}
-	if !strings.HasPrefix(o.APIServerURL, "https://") {
-		o.APIServerURL = "https://" + o.APIServerURL
-	}
+	o := testOptions(t, cfg)
 	epochs := map[string]bool{}
 	for range 2 { // the second hub finds the epoch of the first
 		runCtx, cancel := context.WithCancel(ctx)

@@ -45,7 +45,8 @@ type secretCache struct {
 // running are the caches of the controller's own while they run.
 type running struct {
 	sync.WaitGroup
-	cancel context.CancelFunc
+	cancel   context.CancelFunc
+	handlers []func() error // each removes one
 }
 
 // follow begins to follow everything but the Gateway API.
@@ -108,12 +109,16 @@ func (c *Controller) startCache(ctx context.Context, o cache.Options) (cache.Cac
 	return own, nil
 }
 
-// wait ends the controller's own caches.
+// wait ends the controller's own caches, and what it is told of the shared one.
 func (c *Controller) wait() {
 	if c.run.cancel != nil {
 		c.run.cancel()
 	}
 	c.run.Wait()
+	for _, remove := range c.run.handlers {
+		_ = remove() // fails only for a handler that the informer does not have
+	}
+	c.run.handlers = nil
 }
 
 // watch makes every change of a kind ask for a pass; block: it returns when all that exists is there.
@@ -122,7 +127,7 @@ func (c *Controller) watch(ctx context.Context, from cache.Cache, object client.
 	if err != nil {
 		return nil, fmt.Errorf("watch %T: %w", object, err)
 	}
-	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+	added, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 		AddFunc:    func(any) { c.poke() },
 		DeleteFunc: func(any) { c.poke() },
 		UpdateFunc: func(before, after any) {
@@ -134,6 +139,7 @@ func (c *Controller) watch(ctx context.Context, from cache.Cache, object client.
 	if err != nil {
 		return nil, fmt.Errorf("watch %T: %w", object, err)
 	}
+	c.run.handlers = append(c.run.handlers, func() error { return informer.RemoveEventHandler(added) })
 	return informer, nil
 }
 

@@ -94,7 +94,7 @@ func New(o Options) (*Controller, error) {
 // NeedLeaderElection is true: only the leader writes.
 func (c *Controller) NeedLeaderElection() bool { return true }
 
-// Start follows and programs until ctx ends.
+// Start follows and programs until ctx ends. It may be called again when it has returned: the process leads once more.
 func (c *Controller) Start(ctx context.Context) error {
 	select {
 	case <-c.o.Ready:
@@ -102,6 +102,8 @@ func (c *Controller) Start(ctx context.Context) error {
 		return nil
 	}
 	defer c.wait()
+	c.forget() // others may have written since
+	c.targets = nil
 	if err := c.follow(ctx); err != nil {
 		return err
 	}

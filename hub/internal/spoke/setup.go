@@ -55,7 +55,7 @@ type Options struct {
 	Clock   clock.Clock
 	// Recorder is the manager's when nil.
 	Recorder events.EventRecorder
-	// SkipNameValidation lets tests run several managers in one process.
+	// SkipNameValidation lets several managers of one process have the controllers, one after the other.
 	SkipNameValidation bool
 }
 

@@ -32,7 +32,7 @@ type Findings interface {
 // Options of the controller; all but the last are required.
 type Options struct {
 	Findings Findings
-	// SkipNameValidation lets tests run several managers in one process.
+	// SkipNameValidation lets several managers of one process have the controllers, one after the other.
 	SkipNameValidation bool
 }
 
