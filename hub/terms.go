@@ -51,7 +51,7 @@ func (t *terms) Start(ctx context.Context) error {
 	for {
 		err := t.term(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // told to end
 		}
 		t.h.log.Warn("The leadership of this replica has ended; xDS is served on, and it stands again", "reason", err)
 		select {
