@@ -44,7 +44,8 @@ type core struct {
 	settings Settings
 	log      *slog.Logger
 	metrics  *metrics
-	peers    func([]overlay.Peer) // told whenever the peers may have changed
+	peers    func([]overlay.Peer)  // told whenever the peers may have changed
+	removed  func(tables []string) // told when tables are published no more; optional
 
 	tables map[string]*delta.Table
 
@@ -199,6 +200,9 @@ func (c *core) step(in inbox, now time.Time) {
 	c.waiting.step(c, st, now)
 	st.publish(c.tables)
 	c.metrics.published(c)
+	if gone := st.removed[router.ScopeType]; len(gone) > 0 && c.removed != nil {
+		c.removed(gone)
+	}
 	for _, f := range in.after {
 		f()
 	}

@@ -108,6 +108,20 @@ func (r *readiness) Settled(stream uint64, typeURL, name, version string) {
 	}
 }
 
+// Removed says that tables are no more: nobody acknowledges them.
+func (r *readiness) Removed(names []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := len(r.waiting)
+	for _, name := range names {
+		delete(r.waiting, name)
+		delete(r.settled, name)
+	}
+	if len(r.waiting) != before {
+		r.decide()
+	}
+}
+
 // Synced says that all that there was when the stream began is settled, what Envoy still had from an earlier stream included.
 func (r *readiness) Synced(stream uint64, typeURL string) {
 	if typeURL != router.ScopeType {
