@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
@@ -60,7 +61,7 @@ func Start(crds ...string) (*rest.Config, func() error, error) {
 	if err := errors.Join(errA, errE); err != nil {
 		return nil, nil, err
 	}
-	env := &envtest.Environment{CRDDirectoryPaths: crds, ErrorIfCRDPathMissing: true}
+	env := &envtest.Environment{CRDDirectoryPaths: crds, ErrorIfCRDPathMissing: true, ControlPlaneStartTimeout: 2 * time.Minute, ControlPlaneStopTimeout: time.Minute}
 	env.ControlPlane.GetAPIServer().Path = apiserver
 	env.ControlPlane.Etcd = &envtest.Etcd{Path: etcd}
 	// Nothing here outlives its process, and a busy disk would hold up each write, for seconds beside a linker.

@@ -38,6 +38,7 @@ type Header struct {
 	Spoke  string `json:"spoke"`
 	UID8   string `json:"uid8,omitempty"`  // empty until the relay has an identity
 	Epoch  string `json:"epoch,omitempty"` // of the hub that served what is in the file
+	Whole  bool   `json:"whole,omitempty"` // the file holds all of a view, not only what came before the relay ended
 }
 
 // Contents are what a file held: type URL to resources.
@@ -88,6 +89,7 @@ func Open(dir string, want Header, log *slog.Logger) (*Store, Contents, error) {
 		}
 	}
 	if c.Damaged > 0 {
+		c.Header.Whole, s.header.Whole = false, false
 		log.Error("records of the relay's file are damaged and left out; the hub sends them again", "file", s.path, "records", c.Damaged)
 		s.dirty = true
 	}
@@ -133,7 +135,7 @@ func (s *Store) load(want Header) (c Contents, err error) {
 		if s.header.UID8 == "" {
 			s.header.UID8 = c.Header.UID8
 		}
-		s.header.Epoch = c.Header.Epoch
+		s.header.Epoch, s.header.Whole = c.Header.Epoch, c.Header.Whole
 	}
 	return c, err
 }
@@ -221,14 +223,23 @@ func (s *Store) Put(typeURL string, upsert []delta.Resource, remove []string) {
 
 // SetOwner notes the spoke's UID and the hub's epoch; empty ones are kept as they are.
 func (s *Store) SetOwner(uid8, epoch string) {
+	s.change(func(h *Header) {
+		if uid8 != "" {
+			h.UID8 = uid8
+		}
+		if epoch != "" {
+			h.Epoch = epoch
+		}
+	})
+}
+
+// SetWhole notes that all of a view has been Put.
+func (s *Store) SetWhole() { s.change(func(h *Header) { h.Whole = true }) }
+
+func (s *Store) change(f func(*Header)) {
 	s.mu.Lock()
 	was := s.header
-	if uid8 != "" {
-		s.header.UID8 = uid8
-	}
-	if epoch != "" {
-		s.header.Epoch = epoch
-	}
+	f(&s.header)
 	changed := s.header != was
 	s.dirty = s.dirty || changed
 	s.mu.Unlock()

@@ -82,8 +82,8 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 		if d := cmp.Diff(want, versions(c)); d != "" {
 			t.Errorf("(-want +got):\n%s", d)
 		}
-		if c.Header.Epoch != "epoch-1" {
-			t.Errorf("epoch %q", c.Header.Epoch)
+		if c.Header.Epoch != "epoch-1" || c.Header.Whole {
+			t.Errorf("%+v", c.Header)
 		}
 		for _, r := range c.Tables[tableType] {
 			if delta.Hash(r.Body.GetValue()) != r.Version {
@@ -94,13 +94,14 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 		want["ns/1"] = changed.Version
 		delete(want, "ns/2")
 		s.Put(tableType, []delta.Resource{changed}, []string{"ns/2"})
+		s.SetWhole()
 	})
 	session(t, dir, Header{Fleet: "fleet", Spoke: "eu"}, func(_ *Store, c Contents) {
 		if d := cmp.Diff(want, versions(c)); d != "" {
 			t.Errorf("opened before an identity is known (-want +got):\n%s", d)
 		}
-		if c.Header.UID8 != owner.UID8 {
-			t.Errorf("the file forgot whose it is: %+v", c.Header)
+		if c.Header.UID8 != owner.UID8 || !c.Header.Whole {
+			t.Errorf("the file forgot whose it is, or that it holds all: %+v", c.Header)
 		}
 	})
 }
@@ -163,10 +164,14 @@ func TestDamage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			want := fill(t, dir, 20)
+			session(t, dir, owner, func(s *Store, _ Contents) { s.SetWhole() })
 			path := filepath.Join(dir, "relay.db")
 			tc.harm(t, path)
 			logged := session(t, dir, tc.who, func(s *Store, c Contents) {
 				got := versions(c)
+				if all := tc.keeps == 20; c.Header.Whole != all || s.Header().Whole != all {
+					t.Errorf("whole: %+v", c.Header)
+				}
 				if len(got) != tc.keeps {
 					t.Errorf("kept %d records, want %d", len(got), tc.keeps)
 				}

@@ -49,15 +49,32 @@ func (m *mirror) restore(c disk.Contents) {
 	m.fill(c)
 }
 
-// adopt takes a sibling's view, if nothing is held and no hub has answered.
-func (m *mirror) adopt(c disk.Contents) bool {
+// adopt takes a sibling's view, if no whole one is held and no hub has answered. gone is what was held and is not in it, by type:
+// what the disk has of a view that came in part.
+func (m *mirror) adopt(c disk.Contents) (gone map[string][]string, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.connected || !m.empty() {
-		return false
+	if m.connected || m.whole {
+		return nil, false
+	}
+	before := map[string]map[string]string{}
+	for t, mt := range m.types {
+		before[t], mt.versions = mt.versions, map[string]string{}
 	}
 	m.fill(c)
-	return true
+	gone = map[string][]string{}
+	for t, names := range before {
+		for name, version := range names {
+			switch _, there := m.types[t].versions[name]; {
+			case there:
+			case t == router.ExtensionType: // replaced, never removed
+				m.types[t].versions[name] = version
+			default:
+				gone[t] = append(gone[t], name)
+			}
+		}
+	}
+	return gone, true
 }
 
 // offered says whether there is something to offer a sibling, and of which epoch.
@@ -67,21 +84,20 @@ func (m *mirror) offered() (epoch string, ok bool) {
 	return m.epoch, m.whole && !m.empty()
 }
 
-// lacking says that nothing is held and that no hub answers.
+// lacking says that no whole view is held and that no hub answers.
 func (m *mirror) lacking() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return !m.connected && m.empty()
+	return !m.connected && !m.whole
 }
 
 // fill notes a view that was taken over; the lock is held.
 func (m *mirror) fill(c disk.Contents) {
-	m.epoch = c.Header.Epoch
+	m.epoch, m.whole = c.Header.Epoch, c.Header.Whole
 	for t, rs := range c.Tables {
 		if mt := m.types[t]; mt != nil {
 			for _, r := range rs {
 				mt.versions[r.Name] = r.Version
-				m.whole = true
 			}
 		}
 	}

@@ -116,3 +116,26 @@ func TestASupersededEpoch(t *testing.T) {
 	m = restored("e2", "ns/a")
 	expect(t, "removed by the old hub", synced(m, "e1", "ns/a").remove, nil)
 }
+
+// TestASiblingsViewInsteadOfAPart: the disk has what came before the relay ended in its first synchronisation.
+func TestASiblingsViewInsteadOfAPart(t *testing.T) {
+	m := restored("e1", "ns/a", "ns/gone")
+	m.types[router.ExtensionType].versions["authz"] = "1"
+	if _, ok := m.offered(); ok || !m.lacking() {
+		t.Error("a part of a view passes for one")
+	}
+	whole := disk.Contents{Header: disk.Header{Epoch: "e2", Whole: true}, Tables: map[string][]delta.Resource{router.ScopeType: scopes("ns/a", "ns/b")}}
+	gone, ok := m.adopt(whole)
+	if expect(t, "gone", gone[router.ScopeType], []string{"ns/gone"}); !ok || len(gone[router.ExtensionType]) != 0 {
+		t.Errorf("%v, %v", gone, ok)
+	}
+	if epoch, ok := m.offered(); !ok || epoch != "e2" || m.lacking() {
+		t.Errorf("offers %q, %v", epoch, ok)
+	}
+	if h := m.held(router.ScopeType); len(h) != 2 || h["ns/b"] == "" || m.held(router.ExtensionType)["authz"] == "" {
+		t.Errorf("held %v", h)
+	}
+	if _, ok := m.adopt(whole); ok {
+		t.Error("a second view was taken")
+	}
+}

@@ -86,6 +86,7 @@ func New(cfg Config) (*Relay, error) {
 	r.ready = &readiness{log: cfg.Log, metrics: r.metrics, set: r.core.SetReady, tables: func() []delta.Resource {
 		return all(r.core.tables[router.ScopeType])
 	}}
+	r.core.removed = r.ready.Removed
 	r.openDisk()
 	return r, nil
 }
@@ -127,7 +128,7 @@ func (r *Relay) openDisk() {
 	r.store = store
 	r.mirror.restore(c)
 	if found := r.show(c); found > 0 {
-		r.cfg.Log.Info("the relay starts from its disk", "resources", found, "epoch", c.Header.Epoch)
+		r.cfg.Log.Info("the relay starts from its disk", "resources", found, "whole", c.Header.Whole, "epoch", c.Header.Epoch)
 		r.core.After(func() { r.ready.Source("disk", false) })
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -133,17 +134,25 @@ func (r *Relay) askSibling(ctx context.Context, address string) bool {
 	}
 	r.intake.Lock()
 	defer r.intake.Unlock()
-	if !r.mirror.adopt(c) {
+	gone, ok := r.mirror.adopt(c)
+	if !ok {
 		r.metrics.siblings.WithLabelValues("late").Inc()
 		return true
 	}
 	r.metrics.siblings.WithLabelValues("ok").Inc()
 	found := r.show(c)
+	for _, t := range slices.Backward(order) {
+		if names := gone[t]; len(names) > 0 {
+			r.core.Mirror(t, nil, names)
+			r.raw[t].Apply(nil, names)
+		}
+	}
 	if r.store != nil {
-		for t, rs := range c.Tables {
-			r.store.Put(t, rs, nil)
+		for t := range r.raw {
+			r.store.Put(t, c.Tables[t], gone[t])
 		}
 		r.store.SetOwner("", c.Header.Epoch)
+		r.store.SetWhole()
 	}
 	r.cfg.Log.Info("the relay starts from another router's view", "sibling", address, "resources", found, "epoch", c.Header.Epoch)
 	if r.resume != nil {
@@ -187,6 +196,7 @@ func (r *Relay) fetch(ctx context.Context, address string) (disk.Contents, error
 	if !complete(synced) {
 		return disk.Contents{}, last
 	}
+	c.Header.Whole = true
 	return c, nil
 }
 

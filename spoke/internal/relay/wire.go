@@ -181,6 +181,9 @@ func (r *Relay) apply(_ context.Context, u delta.Update) error {
 	if r.store != nil {
 		r.store.Put(u.Type, u.Upsert, v.remove)
 		r.store.SetOwner("", v.epoch)
+		if v.synced {
+			r.store.SetWhole()
+		}
 	}
 	if v.synced {
 		r.core.After(func() { r.ready.Source("hub", false) })
