@@ -39,7 +39,7 @@ demo: build tools ## Three clusters, one namespace: start them, show requests, s
 
 .PHONY: clean
 clean: ## Remove built binaries and results; keeps bin/tools (slow to build)
-	rm -rf $(RESULTS) $(BINARIES) $(BIN)/demo $(BIN)/bench $(BIN)/chaos
+	rm -rf $(RESULTS) $(BINARIES) $(BIN)/demo $(BIN)/bench $(BIN)/chaos $(BIN)/echo-basic $(BIN)/conformance.test
 
 ##@ Build
 
@@ -132,6 +132,10 @@ test-chaos: build tools $(TOOLS)/gotestsum ## One fault of each class under load
 .PHONY: test-gateway
 test-gateway: build tools tools-gateway $(TOOLS)/gotestsum ## The hub's Gateways through a real Envoy Gateway in three clusters (not part of make test)
 	@hack/test.sh gateway -- $(ARGS)
+
+.PHONY: conformance
+conformance: build tools tools-gateway ## The Gateway API's conformance tests on Envoy Gateway, alone and through the hub; results to docs/conformance.md
+	@hack/conformance.sh $(ARGS)
 
 .PHONY: test-summary
 test-summary: $(TOOLS)/gotestsum ## The closing lines of the last test run again

@@ -32,7 +32,7 @@ unit() {
     sum unit -race -timeout 10m "${extra[@]}"
     return
   fi
-  mapfile -t packages < <(go list ./... | grep -vE "^$module/test/(e2e|cel|chaos/short)(/|$)")
+  mapfile -t packages < <(go list ./... | grep -vE "^$module/test/(e2e|cel|chaos/short|conformance/suite)(/|$)")
   sum unit -race -timeout 10m "${extra[@]}" "${packages[@]}"
 }
 

@@ -36,6 +36,8 @@ type Options struct {
 	RTT time.Duration
 	// Gateway is the Gateway API implementation that every spoke's cluster gets: "envoy-gateway", or none when empty.
 	Gateway string
+	// CertificateNamespaces is where the hub may read certificates of Gateways; these namespaces are made.
+	CertificateNamespaces []string
 	// Faults links clusters so that Partition, Heal and Delay work; an RTT does, too.
 	Faults bool
 	// HubReplicas and RouterReplicas are values of the charts; 0 leaves the charts' own.
@@ -129,13 +131,19 @@ func (o Options) config() (daemon.Config, error) {
 	if o.HubReplicas < 0 || o.HubReplicas > 9 || o.RouterReplicas < 0 || o.RouterReplicas > 9 {
 		return daemon.Config{}, fmt.Errorf("%d hub and %d router replicas: use 0 (as the charts say) to 9", o.HubReplicas, o.RouterReplicas)
 	}
+	for _, ns := range o.CertificateNamespaces {
+		if errs := validation.IsDNS1123Label(ns); len(errs) > 0 {
+			return daemon.Config{}, fmt.Errorf("certificate namespace %q: use names of namespaces", ns)
+		}
+	}
 	root, err := findRoot(o.Root)
 	if err != nil {
 		return daemon.Config{}, err
 	}
 	return daemon.Config{
 		Name: name, Clusters: clusters, HubCluster: o.HubCluster, RTT: o.RTT, Gateway: o.Gateway, Faults: o.Faults, Bare: o.Bare,
-		HubReplicas: o.HubReplicas, RouterReplicas: o.RouterReplicas, Root: root, Dir: daemon.DirOf(name),
+		CertificateNamespaces: o.CertificateNamespaces,
+		HubReplicas:           o.HubReplicas, RouterReplicas: o.RouterReplicas, Root: root, Dir: daemon.DirOf(name),
 		Images: o.Images, UpdateDelay: o.UpdateDelay, Rootless: os.Getuid() != 0,
 	}, nil
 }

@@ -22,6 +22,8 @@ type Config struct {
 	RTT        time.Duration `json:"rtt"`
 	// Gateway is the Gateway API implementation of every spoke's cluster; empty: none.
 	Gateway string `json:"gateway,omitempty"`
+	// CertificateNamespaces is where the hub may read Secrets for Gateways; they are made.
+	CertificateNamespaces []string `json:"certificateNamespaces,omitempty"`
 	// Faults links the clusters so that links can be cut and slowed.
 	Faults bool `json:"faults"`
 	// HubReplicas and RouterReplicas are values of the charts; 0 leaves the charts' own.

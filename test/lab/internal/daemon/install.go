@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -32,6 +33,9 @@ func (f *fleet) installHub(ctx context.Context, c *cluster) error {
 	if n := f.d.cfg.HubReplicas; n > 0 {
 		r.Values["replicas"] = n
 	}
+	if err := f.allowCertificates(ctx, c, r); err != nil {
+		return err
+	}
 	if err := chart.Install(ctx, c.plane.Kubeconfig, f.hub, r, f.d.log); err != nil {
 		return err
 	}
@@ -40,6 +44,22 @@ func (f *fleet) installHub(ctx context.Context, c *cluster) error {
 		f.hubPlane = c.plane
 		close(f.hubReady)
 	})
+	return nil
+}
+
+// allowCertificates makes the namespaces in which the hub may read certificates, and names them in its chart's values.
+func (f *fleet) allowCertificates(ctx context.Context, c *cluster, r chart.Release) error {
+	var names []any
+	for _, name := range f.d.cfg.CertificateNamespaces {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if _, err := c.plane.Client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("namespace %s: %w", name, err)
+		}
+		names = append(names, name)
+	}
+	if len(names) > 0 {
+		r.Values["gateway"] = map[string]any{"certificateNamespaces": names}
+	}
 	return nil
 }
 
