@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/isthmus-dev/isthmus/hub/internal/compile"
 	"github.com/isthmus-dev/isthmus/hub/internal/registry"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 )
@@ -24,18 +25,19 @@ const minLeaseDuration = 8 * time.Second
 
 // Options are the hub's flags.
 type Options struct {
-	Fleet            string        // trust domain
-	Namespace        string        // of the hub's own objects
-	GRPCAddress      string        // where Identity and ADS listen
-	AdvertiseAddress string        // host:port at which spokes reach it
-	APIServerURL     string        // of the hub's API server, as spokes reach it
-	APICAFile        string        // PEM; empty: the CA with which the hub itself reaches the API server
-	MetricsAddress   string        // /metrics
-	HealthAddress    string        // /healthz, /readyz
-	DebugAddress     string        // /debug/...
-	LeaseDuration    time.Duration // after which a silent spoke's places are used last
-	MassPercent      int           // share of the spokes above which silence together is not believed
-	StartGrace       time.Duration // how long a started hub waits for spokes to be known completely before it serves
+	Fleet            string            // trust domain
+	Namespace        string            // of the hub's own objects
+	GRPCAddress      string            // where Identity and ADS listen
+	AdvertiseAddress string            // host:port at which spokes reach it
+	APIServerURL     string            // of the hub's API server, as spokes reach it
+	APICAFile        string            // PEM; empty: the CA with which the hub itself reaches the API server
+	MetricsAddress   string            // /metrics
+	HealthAddress    string            // /healthz, /readyz
+	DebugAddress     string            // /debug/...
+	LeaseDuration    time.Duration     // after which a silent spoke's places are used last
+	MassPercent      int               // share of the spokes above which silence together is not believed
+	Keepalive        compile.Keepalive // between routers
+	StartGrace       time.Duration     // how long a started hub waits for spokes to be known completely before it serves
 	Limits           registry.Limits
 	Kubeconfig       string // empty: in cluster
 
@@ -73,6 +75,9 @@ func (o Options) Validate() error {
 	if o.MassPercent < 1 || o.MassPercent > 100 {
 		bad("mass-expiry-percent", "%d is not from 1 to 100", o.MassPercent)
 	}
+	if err := o.Keepalive.Validate(); err != nil {
+		bad("keepalive", "%w", err)
+	}
 	if o.StartGrace <= 0 {
 		bad("start-grace", "%s must be positive", o.StartGrace)
 	}
@@ -90,6 +95,9 @@ func (o Options) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// DefaultKeepalive is how routers notice that a connection to another one leads nowhere.
+func DefaultKeepalive() compile.Keepalive { return compile.DefaultKeepalive() }
 
 // DefaultLimits are what a hub takes of one spoke.
 func DefaultLimits() registry.Limits { return registry.DefaultLimits() }

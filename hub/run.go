@@ -185,7 +185,7 @@ func (h *hub) buildEngine(ctx context.Context, epoch string) error {
 	h.engine, err = engine.New(engine.Options{
 		Fleet: h.o.Fleet, Epoch: epoch, Registry: h.registry, Liveness: h.liveness, Synced: known, Peer: h.ids.Peer,
 		Log: h.log.With("room", "engine"), Registerer: h.reg, Grace: h.o.StartGrace,
-		LeaseAge: h.leaseAge,
+		LeaseAge: h.leaseAge, Keepalive: h.o.Keepalive,
 	})
 	return err
 }

@@ -41,6 +41,7 @@ type RelayOptions struct {
 	SiblingPort    int    // where the other routers of this cluster may take this one's view; 0: nowhere, nor does this one ask
 	RouterService  string // whose EndpointSlices name them
 	BindAddress    string // of the router's listeners; empty: all addresses
+	Restarts       int    // how often its Supervisor has started it again
 	HideServedBy   bool   // no header x-isthmus-served-by
 	Kubeconfig     string // empty: in cluster
 	Log            *slog.Logger
@@ -58,6 +59,7 @@ func RunRelay(ctx context.Context, o RelayOptions) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(restarts(o.Restarts))
 	resources, err := source.OptionsFor(cfg)
 	if err != nil {
 		return fmt.Errorf("clients: %w", err)
@@ -100,6 +102,11 @@ func RunRelay(ctx context.Context, o RelayOptions) error {
 		return serveHTTP(serving, o.MetricsAddress, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	})
 	return g.Wait()
+}
+
+func restarts(n int) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "isthmus_relay_restarts_total",
+		Help: "How often the relay has died and was started again, since its container began."}, func() float64 { return float64(n) })
 }
 
 // bindAddress takes IPv4 and IPv6 where the kernel has both.

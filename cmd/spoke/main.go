@@ -3,8 +3,11 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -54,11 +57,17 @@ func controller(log *slog.Logger) *cobra.Command {
 
 func relay(log *slog.Logger) *cobra.Command {
 	o := spoke.RelayOptions{Log: log}
+	var supervise bool
 	c := &cobra.Command{
 		Use:   "relay",
 		Short: "Serve the router's Envoy what it needs, from the hub, this cluster and the disk",
 		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return spoke.RunRelay(c.Context(), o) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if supervise {
+				return spoke.Supervisor{Command: again, Log: log}.Run(c.Context())
+			}
+			return spoke.RunRelay(c.Context(), o)
+		},
 	}
 	f := c.Flags()
 	common(f, &o.Fleet, &o.Spoke, &o.Namespace, &o.HubAddress, &o.Kubeconfig)
@@ -75,7 +84,18 @@ func relay(log *slog.Logger) *cobra.Command {
 	f.StringVar(&o.RouterService, "router-service", "isthmus-router", "Service of this cluster's routers")
 	f.StringVar(&o.BindAddress, "bind-address", "", "address of the router's listeners (default: all)")
 	f.BoolVar(&o.HideServedBy, "hide-served-by", false, "do not tell clients, in x-isthmus-served-by, which spoke answered")
+	f.BoolVar(&supervise, "supervise", false, "run the relay as a child process and start it again when it dies, so that the container and with it the pod stay ready")
+	f.IntVar(&o.Restarts, "restarts", 0, "how often it was started again; for the metric")
+	_ = f.MarkHidden("restarts")
 	return c
+}
+
+// again is this command as a child.
+func again(restarts int) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", append(slices.Clone(os.Args[1:]), "--supervise=false", fmt.Sprintf("--restarts=%d", restarts))...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd
 }
 
 // common are the flags that both have.

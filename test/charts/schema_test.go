@@ -25,6 +25,8 @@ func TestBadValues(t *testing.T) {
 		{"hub", "grpc.advertiseAddress=hub.example.com", "/grpc/advertiseAddress"},
 		{"hub", "grpc.advertiseAddress=", "grpc.advertiseAddress is required"},
 		{"hub", "leaseDuration=10", "/leaseDuration"},
+		{"hub", "keepalive.interval=1", "/keepalive/interval"},
+		{"hub", "keepalive.jitter=1s", "/keepalive"},
 		{"hub", "massExpiryPercent=101", "/massExpiryPercent"},
 		{"hub", "service.type=External", "/service/type"},
 		{"hub", "service.port=70000", "/service/port"},

@@ -35,14 +35,18 @@ type Compiler struct {
 	retries retries
 }
 
-// New returns a compiler for a fleet (its trust domain), or an error when the fleet's name is not one.
-func New(fleet string) (*Compiler, error) {
+// New returns a compiler for a fleet (its trust domain), or an error when the fleet's name is not one or the keepalive is out
+// of bounds.
+func New(fleet string, keepalive Keepalive) (*Compiler, error) {
 	if err := identity.ValidateFleet(fleet); err != nil {
 		return nil, err
 	}
 	c := &Compiler{fleet: fleet, cluster: &clusterv3.Cluster{}, outlier: &clusterv3.OutlierDetection{}}
 	if err := fromYAML(clusterYAML, c.cluster); err != nil {
 		return nil, fmt.Errorf("cluster.yaml: %w", err)
+	}
+	if err := keepalive.apply(c.cluster); err != nil {
+		return nil, err
 	}
 	if err := fromYAML(outlierYAML, c.outlier); err != nil {
 		return nil, fmt.Errorf("outlier.yaml: %w", err)

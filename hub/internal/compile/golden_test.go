@@ -78,7 +78,7 @@ func (in input) routes() []Route {
 // compileAll is what a hub would serve of the input, in the order in which it serves it.
 func compileAll(t *testing.T, in input) []delta.Resource {
 	t.Helper()
-	c, err := New("fleet")
+	c, err := New("fleet", DefaultKeepalive())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 
 func testBuilder(t *testing.T, limit int) *builder {
 	t.Helper()
-	c, err := compile.New("fleet")
+	c, err := compile.New("fleet", compile.DefaultKeepalive())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,8 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Grace is how long a hub that has started waits for spokes that have joined to be known completely; 10 s if 0.
 	Grace time.Duration
+	// Keepalive between routers; compile.DefaultKeepalive if zero.
+	Keepalive compile.Keepalive
 	// LeaseAge tells how long ago a spoke's Lease says it was renewed, for Explain; may be nil.
 	LeaseAge func(spoke string) (time.Duration, bool)
 	// SetLimit is the largest number of sets; compile.SetLimit if 0.
@@ -81,7 +83,10 @@ func New(o Options) (*Engine, error) {
 	if o.SetLimit == 0 {
 		o.SetLimit = compile.SetLimit
 	}
-	c, err := compile.New(o.Fleet)
+	if o.Keepalive == (compile.Keepalive{}) {
+		o.Keepalive = compile.DefaultKeepalive()
+	}
+	c, err := compile.New(o.Fleet, o.Keepalive)
 	if err != nil {
 		return nil, err
 	}

@@ -121,6 +121,8 @@ func hubCluster(t *testing.T, name string) delta.Resource {
 name: `+name+`
 type: EDS
 connect_timeout: 1s
+per_connection_buffer_limit_bytes: 65536
+upstream_bind_config: {socket_options: [{description: TCP_NOTSENT_LOWAT, level: 6, name: 25, int_value: 65536, state: STATE_PREBIND}]}
 eds_cluster_config: {eds_config: {ads: {}, resource_api_version: V3, initial_fetch_timeout: 1s}}
 common_lb_config: {healthy_panic_threshold: {value: 0}}
 typed_extension_protocol_options:

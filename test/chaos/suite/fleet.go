@@ -98,15 +98,21 @@ func (f *Fleet) cluster(name string) (*Cluster, error) {
 	return nil, fmt.Errorf("no cluster %q", name)
 }
 
-// Lab runs a command of bin/lab.
-func (f *Fleet) Lab(ctx context.Context, args ...string) error {
+// Fault runs `bin/lab fault` and returns when it acted.
+func (f *Fleet) Fault(ctx context.Context, args ...string) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(f.bin, "lab"), append([]string{"--name", f.lab}, args...)...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("lab %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
+	cmd := exec.CommandContext(ctx, filepath.Join(f.bin, "lab"), append([]string{"--name", f.lab, "fault"}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return time.Time{}, fmt.Errorf("lab fault %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
 	}
-	return nil
+	first, _, _ := strings.Cut(string(out), "\n")
+	at, err := time.Parse(time.RFC3339Nano, first[strings.LastIndexByte(first, ' ')+1:])
+	if err != nil {
+		return time.Time{}, fmt.Errorf("lab fault %s: it does not say when: %w", strings.Join(args, " "), err)
+	}
+	return at, nil
 }
 
 // explain asks the hub how a path is routed from a spoke.

@@ -19,8 +19,8 @@ func Table(rows []Row) string {
 		what[s.Name] = s.Fault
 	}
 	var b strings.Builder
-	b.WriteString("| fault | name | failed GET | failed POST | POST twice | last error | recovery | streams reset | elsewhere |\n")
-	b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	b.WriteString("| fault | name | rounds | failed GET | failed POST | POST twice | last error | recovery | streams reset | elsewhere |\n")
+	b.WriteString("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, r := range rows {
 		elsewhere := fmt.Sprintf("%d failed, %d reset", r.FailedBystanders, r.OtherStreamsReset)
 		if r.FailedBystanders+r.OtherStreamsReset == 0 {
@@ -29,7 +29,7 @@ func Table(rows []Row) string {
 		if r.Withdrawn > 0 {
 			elsewhere += fmt.Sprintf(", %d withdrawn", r.Withdrawn)
 		}
-		fmt.Fprintf(&b, "| %s | `%s` | %d of %d | %d of %d | %d | %s | %s | %d of %d | %s |\n", what[r.Scenario], r.Scenario, r.FailedGETs, r.GETs,
+		fmt.Fprintf(&b, "| %s | `%s` | %d | %d of %d | %d of %d | %d | %s | %s | %d of %d | %s |\n", what[r.Scenario], r.Scenario, r.Rounds, r.FailedGETs, r.GETs,
 			r.FailedPOSTs, r.POSTs, r.Duplicated, seconds(r.LastError), seconds(r.Recovery), r.StreamsReset, r.Streams/2, elsewhere)
 	}
 	return b.String()

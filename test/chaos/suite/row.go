@@ -15,6 +15,8 @@ import (
 // Row is what one scenario cost, in one round or as the median of several.
 type Row struct {
 	Scenario string `json:"scenario"`
+	// Rounds that the figures are medians of.
+	Rounds int `json:"rounds"`
 	// Sent and failed requests of the loaded agent, without any retry by the client.
 	GETs        int `json:"gets"`
 	FailedGETs  int `json:"failedRetrySafe"`
@@ -105,6 +107,7 @@ func repeated(keys map[string]int) int {
 // Median of several rounds of one scenario, figure by figure; duplicates and withdrawn routes are the worst of all.
 func Median(rows []Row) Row {
 	out := rows[len(rows)-1]
+	out.Rounds = len(rows)
 	mid := func(of func(Row) int) int { return middle(rows, of) }
 	out.GETs, out.POSTs = mid(func(r Row) int { return r.GETs }), mid(func(r Row) int { return r.POSTs })
 	out.FailedGETs = mid(func(r Row) int { return r.FailedGETs })

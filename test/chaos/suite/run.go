@@ -86,8 +86,11 @@ func (u *Suite) Run(ctx context.Context, sc Scenario) (Row, error) {
 func (u *Suite) breakAndMend(ctx context.Context, sc Scenario, row *Row) (injected time.Time, err error) {
 	s := u.stage
 	pause(ctx, time.Second)
-	injected = time.Now()
+	injected, s.injected = time.Now(), time.Time{}
 	err = steps(ctx, s, sc.Inject)
+	if !s.injected.IsZero() {
+		injected = s.injected
+	}
 	pause(ctx, sc.Hold)
 	healed := time.Now()
 	// Whatever went wrong, the fault goes: others come after this one.

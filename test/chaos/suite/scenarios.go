@@ -2,6 +2,7 @@ package suite
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,19 +35,23 @@ type Scenario struct {
 	// Attempts counts how often pods saw each request, and expects failures: the agent itself refuses.
 	Attempts bool
 	Short    bool
+	// Figure: what it may cost is part of what the project promises; more rounds are run of it.
+	Figure bool
 }
 
 // Step does something to the fleet while a scenario runs.
 type Step func(ctx context.Context, s *stage) error
 
-// lab is a step that runs a command of bin/lab.
-func lab(command string) Step {
-	return func(ctx context.Context, s *stage) error {
-		return s.fleet.Lab(ctx, strings.Fields(s.expand(command))...)
-	}
+// fault is a step that runs a command of `bin/lab fault`.
+func fault(command string) []Step {
+	return []Step{func(ctx context.Context, s *stage) error {
+		at, err := s.fleet.Fault(ctx, strings.Fields(s.expand(command))...)
+		if s.injected.IsZero() {
+			s.injected = at
+		}
+		return err
+	}}
 }
-
-func fault(command string) []Step { return []Step{lab("fault " + command)} }
 
 var heal = fault("heal")
 
@@ -56,9 +61,16 @@ const (
 	long = 16 * time.Second
 )
 
+// figures are the scenarios whose costs the project promises.
+var figures = []string{"router-kill", "router-freeze", "router-term", "relay-kill", "hub-kill", "hub-upgrade", "ca-rotation", "cut-control", "black-hole", "bad-wan", "pod-kill"}
+
 // Scenarios are all faults, in the order of the table.
 func Scenarios() []Scenario {
-	return append(append(processes(), links()...), agents()...)
+	all := slices.Concat(processes(), links(), agents())
+	for i := range all {
+		all[i].Figure = slices.Contains(figures, all[i].Name)
+	}
+	return all
 }
 
 func processes() []Scenario {
@@ -73,13 +85,17 @@ func processes() []Scenario {
 			Heal:   append(fault("cont {primary}/envoy"), fault("cont {primary}/relay")...)},
 		{Name: "router-term", Fault: "router of the serving cluster: pod deleted (SIGTERM)", Group: "announced", Hold: brief,
 			Inject: []Step{deletePods("{primary}", "isthmus-router")}},
-		held("relay-kill", "relay of the serving cluster: SIGKILL, and kept down", "{primary}/relay", "process", false),
+		{Name: "relay-kill", Fault: "relay of the serving cluster: SIGKILL", Group: "control", Harmless: true, Hold: brief, Short: true, Inject: fault("crash {primary}/relay")},
+		{Name: "relay-freeze", Fault: "relays of the client's and the serving cluster: SIGSTOP", Group: "control", Harmless: true, Hold: long,
+			Inject: append(fault("stop {primary}/relay"), fault("stop {client}/relay")...), Heal: append(fault("cont {primary}/relay"), fault("cont {client}/relay")...)},
+		held("relay-down", "relay's container of the serving cluster killed and kept down", "{primary}/relay", "process", false),
 		held("hub-kill", "hub: SIGKILL, all replicas", "{hub}/hub", "control", true),
 		{Name: "hub-leader-kill", Fault: "hub: SIGKILL of the leader", Group: "control", Harmless: true, Hold: brief, Inject: fault("restart {hub}/hub-leader")},
 		{Name: "hub-freeze", Fault: "hub: SIGSTOP, all replicas", Group: "control", Harmless: true, Hold: long,
 			Inject: fault("stop {hub}/hub"), Heal: fault("cont {hub}/hub")},
 		{Name: "hub-upgrade", Fault: "hub: pods deleted (SIGTERM), as in an upgrade", Group: "control", Harmless: true, Hold: brief,
 			Inject: []Step{deletePods("{hub}", "isthmus-hub")}},
+		{Name: "ca-rotation", Fault: "the fleet's CA and every leaf replaced", Group: "control", Harmless: true, Inject: []Step{rotateCA}},
 		held("spoke-kill", "spoke controller of the serving cluster: SIGKILL", "{primary}/spoke", "control", true),
 		{Name: "spoke-freeze", Fault: "spoke controller of the serving cluster: SIGSTOP until its Lease has expired", Group: "control", Harmless: true, Hold: long,
 			Inject: fault("stop {primary}/spoke"), Heal: fault("cont {primary}/spoke")},

@@ -22,6 +22,7 @@ type stage struct {
 	client, primary, other *Cluster
 	http                   *http.Client
 	agents                 map[string]*Agent // by cluster/name
+	injected               time.Time         // when the lab did the first fault of the scenario
 }
 
 // prepare runs the shared agents and finds out who serves whom.

@@ -3,16 +3,21 @@ package suite
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/coder/websocket"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// streams are long answers that stay open: server-sent events and WebSockets.
+// streams are long answers that stay open: server-sent events, WebSockets and gRPC.
 type streams struct {
 	mu     sync.Mutex
 	resets map[string]int    // by the cluster that served the stream
@@ -29,11 +34,12 @@ const openTimeout = 10 * time.Second
 func openStreams(ctx context.Context, n int, urls ...string) (*streams, error) {
 	s := &streams{resets: map[string]int{}, why: map[string]string{}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
-	first := make(chan error, 2*n*len(urls))
+	first := make(chan error, 3*n*len(urls))
 	for _, u := range urls {
 		for range n {
 			s.wg.Go(func() { s.sse(u+"/sse?interval=100ms", first) })
 			s.wg.Go(func() { s.webSocket("ws"+strings.TrimPrefix(u, "http")+"/ws", first) })
+			s.wg.Go(func() { s.grpc(u, first) })
 		}
 	}
 	timer := time.NewTimer(openTimeout)
@@ -65,8 +71,8 @@ func (s *streams) reset(by string, err error) {
 	s.why[by] = fmt.Sprint(err)
 }
 
-func (s *streams) sse(url string, first chan<- error) {
-	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, url, nil)
+func (s *streams) sse(at string, first chan<- error) {
+	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, at, nil)
 	if err != nil {
 		first <- err
 		return
@@ -76,7 +82,7 @@ func (s *streams) sse(url string, first chan<- error) {
 	resp, err := transport.RoundTrip(req)
 	if err == nil && resp.StatusCode != http.StatusOK {
 		_ = resp.Body.Close()
-		err = fmt.Errorf("%s: %s", url, resp.Status)
+		err = fmt.Errorf("%s: %s", at, resp.Status)
 	}
 	if err != nil {
 		first <- err
@@ -86,7 +92,7 @@ func (s *streams) sse(url string, first chan<- error) {
 	by := resp.Header.Get("x-isthmus-served-by")
 	lines := bufio.NewScanner(resp.Body)
 	if !lines.Scan() {
-		first <- fmt.Errorf("%s: no event: %w", url, lines.Err())
+		first <- fmt.Errorf("%s: no event: %w", at, lines.Err())
 		return
 	}
 	first <- nil
@@ -95,8 +101,8 @@ func (s *streams) sse(url string, first chan<- error) {
 	s.reset(by, lines.Err())
 }
 
-func (s *streams) webSocket(url string, first chan<- error) {
-	conn, resp, err := websocket.Dial(s.ctx, url, nil) //nolint:bodyclose // the library closes it
+func (s *streams) webSocket(at string, first chan<- error) {
+	conn, resp, err := websocket.Dial(s.ctx, at, nil) //nolint:bodyclose // the library closes it
 	if err != nil {
 		first <- err
 		return
@@ -125,6 +131,37 @@ func (s *streams) webSocket(url string, first chan<- error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// grpc watches the agent's health, which does not change: the stream says it once and stays open.
+func (s *streams) grpc(at string, first chan<- error) {
+	u, err := url.Parse(at)
+	if err != nil {
+		first <- err
+		return
+	}
+	conn, err := grpc.NewClient("passthrough:///"+u.Host, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		first <- err
+		return
+	}
+	defer func() { _ = conn.Close() }()
+	stream, err := conn.NewStream(s.ctx, &grpc.StreamDesc{ServerStreams: true}, u.Path+grpc_health_v1.Health_Watch_FullMethodName)
+	if err == nil {
+		err = errors.Join(stream.SendMsg(&grpc_health_v1.HealthCheckRequest{}), stream.CloseSend(), stream.RecvMsg(&grpc_health_v1.HealthCheckResponse{}))
+	}
+	first <- err
+	if err != nil {
+		return
+	}
+	by := ""
+	if header, err := stream.Header(); err == nil {
+		by = strings.Join(header.Get("x-isthmus-served-by"), "")
+	}
+	for err == nil {
+		err = stream.RecvMsg(&grpc_health_v1.HealthCheckResponse{})
+	}
+	s.reset(by, err)
 }
 
 // stop ends the streams and says how many were reset before, by the cluster that served them.

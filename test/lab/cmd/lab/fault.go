@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -10,7 +11,7 @@ import (
 
 func fault(name func() string) *cobra.Command {
 	c := &cobra.Command{
-		Use: "fault kill|stop|cont|term|restart|fill-disk|free-disk CLUSTER/PROCESS", Args: cobra.ExactArgs(2),
+		Use: "fault kill|crash|stop|cont|term|restart|fill-disk|free-disk CLUSTER/PROCESS", Args: cobra.ExactArgs(2),
 		Short: "Break a process, or a link (see the commands below)",
 		Long: "Processes: hub, hub-leader, spoke, router, relay, envoy, apiserver, etcd, controller-manager. kill ends one and keeps it\n" +
 			"down until restart; restart ends it and starts it again at once; stop, cont and term are the signals. router means\n" +
@@ -21,17 +22,19 @@ func fault(name func() string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			began := time.Now()
 			acted, err := l.Fault(cmd.Context(), args[0], args[1])
-			return said(args[0], acted, err)
+			return said(args[0], began, acted, err)
 		},
 	}
 	c.AddCommand(partition(name), heal(name), delay(name))
 	return c
 }
 
-func said(what string, acted []string, err error) error {
+// said prints what was done to what, and since when: this command's own start takes longer than many a fault is to last.
+func said(what string, began time.Time, acted []string, err error) error {
 	for _, a := range acted {
-		fmt.Println(what, a)
+		fmt.Println(what, a, began.Format(time.RFC3339Nano))
 	}
 	return err
 }
@@ -49,8 +52,9 @@ func partition(name func() string) *cobra.Command {
 				return err
 			}
 			cut.From, cut.To = args[0], args[1]
+			began := time.Now()
 			acted, err := l.Partition(cmd.Context(), cut)
-			return said("cut", acted, err)
+			return said("cut", began, acted, err)
 		},
 	}
 	c.Flags().StringVar(&cut.Link, "link", "all", "of two clusters: all, control (to the hub) or data (router to router)")
@@ -73,8 +77,9 @@ func heal(name func() string) *cobra.Command {
 				return err
 			}
 			args = append(args, "", "")
+			began := time.Now()
 			acted, err := l.Heal(cmd.Context(), args[0], args[1])
-			return said("healed", acted, err)
+			return said("healed", began, acted, err)
 		},
 	}
 }
@@ -89,8 +94,9 @@ func delay(name func() string) *cobra.Command {
 				return err
 			}
 			slow.From, slow.To = args[0], args[1]
+			began := time.Now()
 			acted, err := l.Delay(cmd.Context(), slow)
-			return said("slowed", acted, err)
+			return said("slowed", began, acted, err)
 		},
 	}
 	f := c.Flags()

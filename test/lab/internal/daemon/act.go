@@ -41,7 +41,7 @@ func act(ctx context.Context, k *proc.Keeper, kind string) error {
 	if err := k.Fault(kind); err != nil {
 		return err
 	}
-	if victim == nil || kind == "stop" || kind == "cont" || kind == "term" {
+	if victim == nil || kind == "stop" || kind == "cont" || kind == "term" || kind == "crash" {
 		return nil
 	}
 	timer := time.NewTimer(faultTimeout)

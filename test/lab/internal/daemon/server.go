@@ -138,8 +138,8 @@ const faultTimeout = 10 * time.Second
 
 // fault acts on every process that the target names: there are as many as the workload has replicas.
 func (d *Daemon) fault(ctx context.Context, r wire.FaultRequest) ([]string, error) {
-	if !slices.Contains([]string{"kill", "stop", "cont", "term", "restart", fillDisk, freeDisk}, r.Kind) {
-		return nil, fmt.Errorf("unknown fault %q: use kill, stop, cont, term, restart, fill-disk or free-disk; partition, heal or delay for links", r.Kind)
+	if !slices.Contains([]string{"kill", "crash", "stop", "cont", "term", "restart", fillDisk, freeDisk}, r.Kind) {
+		return nil, fmt.Errorf("unknown fault %q: use kill, crash, stop, cont, term, restart, fill-disk or free-disk; partition, heal or delay for links", r.Kind)
 	}
 	name, process, ok := strings.Cut(r.Target, "/")
 	if !ok {

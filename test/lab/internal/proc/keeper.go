@@ -139,14 +139,14 @@ func (k *Keeper) State() State {
 	return k.state
 }
 
-// Fault does one of kill (and keep down), stop, cont, term (SIGTERM; it starts again when it has ended) and restart (now, also
-// when it was kept down).
+// Fault does one of kill (and keep down), stop, cont, term (SIGTERM; it starts again when it has ended), restart (now, also
+// when it was kept down) and crash (SIGKILL to its child processes only, which are its to start again).
 func (k *Keeper) Fault(kind string) error {
 	kick := k.kicks()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p := k.state.Process
-	if p == nil && (kind == "stop" || kind == "cont" || kind == "term") {
+	if p == nil && (kind == "stop" || kind == "cont" || kind == "term" || kind == "crash") {
 		return fmt.Errorf("%s does not run", k.Name)
 	}
 	switch kind {
@@ -157,6 +157,8 @@ func (k *Keeper) Fault(kind string) error {
 	case "term":
 		p.Signal(syscall.SIGTERM)
 		return nil
+	case "crash":
+		return p.killChildren()
 	case "stop":
 		p.Signal(syscall.SIGSTOP)
 		k.state.Phase = Stopped
@@ -166,7 +168,7 @@ func (k *Keeper) Fault(kind string) error {
 		k.state.Phase = Running
 		return nil
 	default:
-		return fmt.Errorf("unknown fault %q: use kill, stop, cont, term or restart", kind)
+		return fmt.Errorf("unknown fault %q: use kill, crash, stop, cont, term or restart", kind)
 	}
 	if p != nil {
 		p.Signal(syscall.SIGKILL)

@@ -93,6 +93,38 @@ func TestKeeperFaults(t *testing.T) {
 	}
 }
 
+// TestCrash kills the child of what is kept, and nothing else.
+func TestCrash(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	w := keep(t, NewRunner(), "sleep 1000 & echo started >"+out+"; wait $!; echo $? >"+out+"; exec sleep 1000", nil)
+	first := w.await(t, "running", running)
+	awaitText := func(want string) {
+		t.Helper()
+		deadline := time.Now().Add(20 * time.Second)
+		for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
+			b, err := os.ReadFile(out)
+			if err == nil && strings.TrimSpace(string(b)) == want {
+				tick.Stop()
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%q, %v, want %q", b, err, want)
+			}
+		}
+	}
+	awaitText("started")
+	if err := w.Fault("crash"); err != nil {
+		t.Fatal(err)
+	}
+	awaitText("137")
+	if s := w.State(); s.Process != first.Process || s.Restarts != 0 {
+		t.Errorf("the process itself was touched: %+v", s)
+	}
+	if err := w.Fault("crash"); err == nil {
+		t.Error("a process without children can be crashed")
+	}
+}
+
 // TestKeeperStateIsConsistent looks at every state that a change announces, through many restarts.
 func TestKeeperStateIsConsistent(t *testing.T) {
 	bad := make(chan State, 1)

@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -205,6 +207,45 @@ func (p *Process) Signal(sig syscall.Signal) {
 	default:
 		_ = p.cmd.Process.Signal(sig)
 	}
+}
+
+// killChildren sends SIGKILL to the child processes; without one there is an error.
+func (p *Process) killChildren() error {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, file := range stats {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		pid, parent, err := readStat(string(b))
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		if parent == p.PID() {
+			n++
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				return fmt.Errorf("kill %d: %w", pid, err)
+			}
+		}
+	}
+	if n == 0 {
+		return errors.New("it has no child process")
+	}
+	return nil
+}
+
+// readStat reads the process and its parent from /proc/PID/stat. The second field is a name in parentheses, which may hold any.
+func readStat(stat string) (pid, parent int, err error) {
+	if _, err = fmt.Sscan(stat, &pid); err != nil {
+		return 0, 0, err
+	}
+	var state string
+	_, err = fmt.Sscan(stat[strings.LastIndexByte(stat, ')')+1:], &state, &parent)
+	return pid, parent, err
 }
 
 // Exit describes how an ended process ended: its code (128+n for signal n) and a text.
