@@ -30,7 +30,7 @@ import (
 const (
 	managedBy   = "lab.isthmus.dev"
 	lookEvery   = 25 * time.Millisecond // how often a replica's port is tried
-	lookTimeout = 250 * time.Millisecond
+	lookTimeout = 2 * time.Second       // as patient as a kubelet: on a busy machine a pod that is well may be late
 	stopGrace   = 5 * time.Second
 	cleanUpTime = 10 * time.Second
 )
