@@ -65,7 +65,7 @@ tools: | gcc ## Build kube-apiserver, kube-controller-manager, kubectl and etcd,
 	@hack/tools.sh
 
 .PHONY: tools-gateway
-tools-gateway: | gcc ## Build Envoy Gateway into bin/tools, for `bin/lab up --gateway envoy-gateway` (minutes, once)
+tools-gateway: | gcc ## Build Envoy Gateway into bin/tools, for tests and `bin/lab up --gateway envoy-gateway` (minutes, once)
 	@hack/tools-gateway.sh
 
 ##@ Generate
@@ -110,7 +110,7 @@ vuln: $(TOOLS)/govulncheck | gcc ## govulncheck; says so and passes when its dat
 ##@ Test
 
 .PHONY: test
-test: build tools $(TOOLS)/gotestsum ## Everything: unit, CEL, lab end-to-end, faults in short; ends with one summary
+test: build tools tools-gateway $(TOOLS)/gotestsum ## Everything: unit, CEL, lab end-to-end, faults in short; ends with one summary
 	@hack/test.sh unit cel e2e chaos
 
 .PHONY: test-unit
@@ -122,7 +122,7 @@ test-cel: tools $(TOOLS)/gotestsum ## The API's schema and CEL rules on a real A
 	@hack/test.sh cel -- $(ARGS)
 
 .PHONY: test-e2e
-test-e2e: build tools $(TOOLS)/gotestsum ## Three real clusters in the lab
+test-e2e: build tools tools-gateway $(TOOLS)/gotestsum ## Three real clusters in the lab, each with a real Envoy Gateway
 	@hack/test.sh e2e -- $(ARGS)
 
 .PHONY: test-chaos
@@ -130,8 +130,8 @@ test-chaos: build tools $(TOOLS)/gotestsum ## One fault of each class under load
 	@hack/test.sh chaos -- $(ARGS)
 
 .PHONY: test-gateway
-test-gateway: build tools tools-gateway $(TOOLS)/gotestsum ## The hub's Gateways through a real Envoy Gateway in three clusters (not part of make test)
-	@hack/test.sh gateway -- $(ARGS)
+test-gateway: build tools tools-gateway $(TOOLS)/gotestsum ## Of the end-to-end tests, those of the hub's Gateways
+	@hack/test.sh e2e -- -run '^TestGateway' $(ARGS)
 
 .PHONY: conformance
 conformance: build tools tools-gateway ## The Gateway API's conformance tests on Envoy Gateway, alone and through the hub; results to docs/conformance.md

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs test suites: test.sh SUITE... [-- GO TEST ARGUMENTS]. Suites: unit, cel, e2e, chaos, gateway.
+# Runs test suites: test.sh SUITE... [-- GO TEST ARGUMENTS]. Suites: unit, cel, e2e, chaos.
 # A failed suite does not keep the next from running; the end is one summary over all of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -41,16 +41,11 @@ cel() {
   sum cel -race -count=1 -timeout 5m "${extra[@]}" ./test/cel/...
 }
 
+# With a real Envoy Gateway in every cluster: one lab for all.
 e2e() {
   local name=${ISTHMUS_E2E_LAB:-e2e}
-  hack/with-lab.sh "$name" --clusters eu,us,ap --hub-cluster eu -- \
-    bash -euo pipefail -c 'sum "$@"' sum e2e -count=1 -timeout 10m -skip '^TestGateway$' -exec "$PWD/bin/lab exec --name $name --" "${extra[@]}" ./test/e2e/...
-}
-
-# What needs an implementation of the Gateway API in every cluster.
-gateway() {
-  hack/with-lab.sh gateway --clusters eu,us,ap --hub-cluster eu --gateway envoy-gateway -- \
-    bash -euo pipefail -c 'sum "$@"' sum gateway -count=1 -timeout 10m -run '^TestGateway$' -exec "$PWD/bin/lab exec --name gateway --" "${extra[@]}" ./test/e2e/...
+  hack/with-lab.sh "$name" --clusters eu,us,ap --hub-cluster eu --gateway envoy-gateway --certificate-namespaces certificates -- \
+    bash -euo pipefail -c 'sum "$@"' sum e2e -count=1 -timeout 10m -exec "$PWD/bin/lab exec --name $name --" "${extra[@]}" ./test/e2e/...
 }
 
 # The short form: invariants, no times.
@@ -61,9 +56,9 @@ chaos() {
 
 for suite in "${suites[@]}"; do
   case $suite in
-    unit | cel | e2e | chaos | gateway) ;;
+    unit | cel | e2e | chaos) ;;
     *)
-      echo "unknown suite $suite: unit, cel, e2e, chaos or gateway" >&2
+      echo "unknown suite $suite: unit, cel, e2e or chaos" >&2
       exit 2
       ;;
   esac

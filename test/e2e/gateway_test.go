@@ -5,14 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/health/grpc_health_v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,61 +31,115 @@ func gatewayRoute(kind, ns, name, host, agent string) *unstructured.Unstructured
 	})
 }
 
-// TestGateway makes one Gateway on the hub and comes in through every cluster's.
+// gateways is what the subtests of TestGateway share: one Gateway of the hub with a listener for HTTP and one for HTTPS, and two
+// agents in two clusters.
+type gateways struct {
+	ns                 string
+	gw                 *unstructured.Unstructured
+	at, stable, canary *cluster
+	secret             *corev1.Secret // of the HTTPS listener
+}
+
+// TestGateway makes one Gateway on the hub and comes in through every cluster's. The subtests run in their order.
 func TestGateway(t *testing.T) {
 	f := theFleet
 	if f.clusters[0].gateway == "" {
-		t.Fatal("the clusters have no Gateway API implementation: make test-gateway starts a lab with one")
+		if os.Getenv("ISTHMUS_LAB") == "" {
+			t.Skip("the clusters have no Gateway API implementation")
+		}
+		t.Fatal("the clusters have no Gateway API implementation: bin/lab up --gateway envoy-gateway starts a lab with one")
 	}
-	from := f.clusters[1]
-	ns := namespace(t, "gateway", from)
-	if from.name != f.hub.name {
-		createNamespace(t, &f.hub, ns)
-	}
-	startAgent(t, from, ns, "streamer")
-	path := "/" + ns + "/agent/streamer"
-	gw := gatewayObject("Gateway", ns, "public", map[string]any{
-		"gatewayClassName": "isthmus", "listeners": []any{map[string]any{"name": "web", "port": int64(80), "protocol": "HTTP"}},
-	})
-	host, grpcHost := "streamer.example.com", "grpc.example.com"
-	for _, o := range []client.Object{gw, gatewayRoute("HTTPRoute", ns, "streamer", host, "streamer"), gatewayRoute("GRPCRoute", ns, "streamer", grpcHost, "streamer")} {
-		create(t, &f.hub, o)
-		t.Cleanup(func() { _ = f.hub.client.Delete(context.WithoutCancel(t.Context()), o) })
-	}
+	g := &gateways{at: f.clusters[0], stable: f.clusters[1], canary: f.clusters[2]}
+	g.start(t)
+	path := "/" + g.ns + "/agent/stable"
 	for _, c := range f.clusters {
-		eventually(t, "the Gateway of "+c.name+" reaches "+from.name, func(ctx context.Context) error {
-			return wantServed(ctx, c.gateway+path+"/health", "", from.name)
+		eventually(t, "the Gateway of "+c.name+" reaches "+g.stable.name, func(ctx context.Context) error {
+			return wantServed(ctx, c.gateway+path+"/health", "", g.stable.name)
 		})
 		eventually(t, "the domain of the agent at "+c.name, func(ctx context.Context) error {
-			return wantServed(ctx, c.gateway+"/health", host, from.name)
+			return wantServed(ctx, c.gateway+"/health", "stable.example.com", g.stable.name)
 		})
 	}
-	at := f.clusters[0]
-	t.Run("headers", func(t *testing.T) { testGatewayHeaders(t, at, from, ns, host) })
-	t.Run("SSE", func(t *testing.T) { readsEvents(t, at.gateway+path+"/sse?interval=20ms", 10) })
-	t.Run("WebSocket", func(t *testing.T) { echoesWebSocket(t, at.gateway+path+"/ws") })
-	t.Run("gRPC", func(t *testing.T) { checksHealthAt(t, at, grpcHost) })
-	t.Run("a stream longer than every implementation's default", func(t *testing.T) { readsEvents(t, at.gateway+path+"/sse?interval=500ms", 45) })
-	t.Run("status", func(t *testing.T) { testGatewayStatus(t, gw) })
-	t.Run("gone", func(t *testing.T) {
-		if err := f.hub.client.Delete(t.Context(), gw.DeepCopy()); err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range f.clusters {
-			eventually(t, "no Gateway is left in "+c.name, func(ctx context.Context) error {
-				list := &unstructured.UnstructuredList{}
-				list.SetAPIVersion("gateway.networking.k8s.io/v1")
-				list.SetKind("GatewayList")
-				if err := c.client.List(ctx, list, client.InNamespace("isthmus-gateways")); err != nil {
-					return err
-				}
-				if len(list.Items) > 0 {
-					return fmt.Errorf("%s is there", list.Items[0].GetName())
-				}
-				return nil
-			})
+	// Longer than every implementation's default, 15 s; and through everything that changes meanwhile.
+	long := make(chan error, 1)
+	go func() { long <- eventsArrive(t.Context(), g.at.gateway+path+"/sse?interval=500ms", 45, 2*time.Minute) }()
+	t.Run("headers", func(t *testing.T) { testGatewayHeaders(t, g.at, g.stable, g.ns, "stable.example.com") })
+	t.Run("SSE", func(t *testing.T) { readsEvents(t, g.at.gateway+path+"/sse?interval=20ms", 10) })
+	t.Run("WebSocket", func(t *testing.T) { echoesWebSocket(t, g.at.gateway+path+"/ws") })
+	t.Run("gRPC", func(t *testing.T) { checksHealthAt(t, g.at, "grpc.example.com") })
+	t.Run("routes", g.testRoutes)
+	t.Run("certificates", g.testCertificates)
+	t.Run("status", func(t *testing.T) { testGatewayStatus(t, g.gw) })
+	t.Run("a long stream", func(t *testing.T) {
+		if err := <-long; err != nil {
+			t.Error(err)
 		}
 	})
+	t.Run("gone", g.testGone)
+}
+
+// start makes agents, certificate, Gateway and a domain for each agent.
+func (g *gateways) start(t *testing.T) {
+	f := theFleet
+	g.ns = namespace(t, "gateway", g.stable, g.canary)
+	if g.stable.name != f.hub.name && g.canary.name != f.hub.name {
+		createNamespace(t, &f.hub, g.ns)
+	}
+	startAgent(t, g.stable, g.ns, "stable")
+	startAgent(t, g.canary, g.ns, "canary")
+	g.secret = tlsSecret(t, g.ns, "*.example.com")
+	g.gw = gatewayObject("Gateway", g.ns, "public", map[string]any{"gatewayClassName": "isthmus", "listeners": []any{
+		map[string]any{"name": "web", "port": int64(80), "protocol": "HTTP"},
+		map[string]any{"name": "tls", "port": int64(443), "protocol": "HTTPS", "hostname": "*.example.com", "tls": map[string]any{
+			"certificateRefs": []any{map[string]any{"name": g.secret.Name, "namespace": g.secret.Namespace}}}},
+	}})
+	for _, o := range []client.Object{
+		g.secret, certificateGrant(g.ns), g.gw, gatewayRoute("HTTPRoute", g.ns, "stable", "stable.example.com", "stable"),
+		gatewayRoute("HTTPRoute", g.ns, "canary", "canary.example.com", "canary"), gatewayRoute("GRPCRoute", g.ns, "stable", "grpc.example.com", "stable"),
+	} {
+		createOnHub(t, o)
+	}
+}
+
+func createOnHub(t *testing.T, o client.Object) {
+	t.Helper()
+	create(t, &theFleet.hub, o)
+	t.Cleanup(func() { _ = theFleet.hub.client.Delete(context.WithoutCancel(t.Context()), o) })
+}
+
+// testGone deletes the hub's Gateway: nothing of it stays in any cluster, routes and certificates neither.
+func (g *gateways) testGone(t *testing.T) {
+	f := theFleet
+	if err := f.hub.client.Delete(t.Context(), g.gw.DeepCopy()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range f.clusters {
+		for _, kind := range []string{"Gateway", "HTTPRoute", "GRPCRoute", "Secret"} {
+			eventually(t, "no "+kind+" is left in "+c.name, func(ctx context.Context) error {
+				names, err := programmed(ctx, c, kind)
+				if err == nil && len(names) > 0 {
+					err = fmt.Errorf("%v are there", names)
+				}
+				return err
+			})
+		}
+	}
+}
+
+// programmed are the names of the objects of a kind that a cluster has been given.
+func programmed(ctx context.Context, c *cluster, kind string) ([]string, error) {
+	list := &unstructured.UnstructuredList{}
+	list.SetAPIVersion("gateway.networking.k8s.io/v1")
+	if kind == "Secret" {
+		list.SetAPIVersion("v1")
+	}
+	list.SetKind(kind + "List")
+	err := c.client.List(ctx, list, client.InNamespace("isthmus-gateways"), client.HasLabels{"isthmus.dev/program"})
+	var names []string
+	for i := range list.Items {
+		names = append(names, list.Items[i].GetName())
+	}
+	return names, err
 }
 
 func createNamespace(t *testing.T, c *cluster, name string) {
@@ -115,105 +165,6 @@ func wantServed(ctx context.Context, url, host, by string) error {
 		err = fmt.Errorf("want 200 by %s: %v", by, a)
 	}
 	return err
-}
-
-// testGatewayHeaders looks at what an agent in another cluster is told of the client, and at the logs on the way.
-func testGatewayHeaders(t *testing.T, at, from *cluster, ns, host string) {
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at.gateway+"/echo/v1?q=1", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	req.Host = host
-	req.Header.Set("traceparent", trace)
-	req.Header.Set("x-isthmus-target", "/"+ns+"/agent/somebody-else")
-	e, a, err := echoOf(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	one := func(name string) string {
-		for k, v := range e.Headers {
-			if strings.EqualFold(k, name) {
-				if len(v) != 1 {
-					t.Errorf("%s %q: want it once", name, v)
-				}
-				return v[0]
-			}
-		}
-		t.Errorf("no %s", name)
-		return ""
-	}
-	if e.Path != "/echo/v1?q=1" || a.header.Get("x-isthmus-served-by") != from.name {
-		t.Errorf("path %q served by %v", e.Path, a)
-	}
-	if got := one("traceparent"); got != trace {
-		t.Errorf("traceparent %q", got)
-	}
-	if got := one("x-forwarded-proto"); got != "http" {
-		t.Errorf("x-forwarded-proto %q", got)
-	}
-	// The client, added by the Gateway, and the Gateway, added by the router.
-	if got := strings.Split(one("x-forwarded-for"), ","); len(got) != 2 {
-		t.Errorf("x-forwarded-for %q: want client and Gateway", got)
-	}
-	for k := range e.Headers {
-		if strings.EqualFold(k, "x-isthmus-target") {
-			t.Error("x-isthmus-target reaches the agent")
-		}
-	}
-	id := one("x-request-id")
-	lab := os.Getenv("ISTHMUS_LAB")
-	if lab == "" || id == "" {
-		return
-	}
-	eventually(t, "the access logs of Gateway and both routers name the request", func(context.Context) error {
-		for _, pattern := range []string{at.name + "/envoy-gateway-system_envoy-*_envoy.log", at.name + "/isthmus-system_isthmus-router-*_envoy.log", from.name + "/isthmus-system_isthmus-router-*_envoy.log"} {
-			if err := logged(filepath.Join(labDir(lab), "logs", pattern), id); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func labDir(name string) string {
-	dir := os.Getenv("XDG_RUNTIME_DIR")
-	if dir == "" {
-		dir = "/tmp"
-	}
-	return filepath.Join(dir, "isthmus-lab-"+name)
-}
-
-func logged(pattern, id string) error {
-	files, err := filepath.Glob(pattern)
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err == nil && strings.Contains(string(b), id) {
-			return nil
-		}
-	}
-	return fmt.Errorf("%s is in none of %v (%s)", id, files, pattern)
-}
-
-func checksHealthAt(t *testing.T, at *cluster, host string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	conn, err := grpc.NewClient(hostPort(at.gateway), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority(host))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	eventually(t, "gRPC through the Gateway", func(context.Context) error {
-		out, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
-		if err == nil && out.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
-			err = fmt.Errorf("health %v", out.GetStatus())
-		}
-		return err
-	})
 }
 
 // testGatewayStatus waits until the user's Gateway says that all clusters have it, with an address each.

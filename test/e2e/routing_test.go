@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -130,26 +132,35 @@ func TestStreams(t *testing.T) {
 
 func readsEvents(t *testing.T, url string, want int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	if err := eventsArrive(t.Context(), url, want, 30*time.Second); err != nil {
+		t.Error(err)
+	}
+}
+
+// eventsArrive reads so many server-sent events of one response.
+func eventsArrive(ctx context.Context, url string, want int, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	got := 0
-	for s := bufio.NewScanner(resp.Body); got < want && s.Scan(); {
+	s := bufio.NewScanner(resp.Body)
+	for got < want && s.Scan() {
 		if strings.HasPrefix(s.Text(), "data:") {
 			got++
 		}
 	}
 	if got < want {
-		t.Errorf("%d of %d events, status %d", got, want, resp.StatusCode)
+		return fmt.Errorf("%s: %d of %d events, status %d, then %w", url, got, want, resp.StatusCode, cmp.Or(s.Err(), io.EOF))
 	}
+	return nil
 }
 
 func echoesWebSocket(t *testing.T, url string) {

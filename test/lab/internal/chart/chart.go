@@ -34,8 +34,8 @@ func Load(dir string) (*v2.Chart, error) {
 	return c, nil
 }
 
-// CRDs returns the definitions that a chart brings.
-func CRDs(c *v2.Chart) ([][]byte, error) {
+// CRDFiles returns the definitions that a chart brings.
+func CRDFiles(c *v2.Chart) ([][]byte, error) {
 	var out [][]byte
 	for _, crd := range c.CRDObjects() {
 		if crd.File == nil {
@@ -46,14 +46,13 @@ func CRDs(c *v2.Chart) ([][]byte, error) {
 	return out, nil
 }
 
-// ApplyCRDs creates the definitions in the given YAML files, all at once, and waits until all are established. Those that
-// exist are left alone. Helm would create them one by one and look every other second.
-func ApplyCRDs(ctx context.Context, cfg *rest.Config, files [][]byte) error {
-	client, err := clientset.NewForConfig(cfg)
-	if err != nil {
-		return err
-	}
-	g, ctx := errgroup.WithContext(ctx)
+// CRDs are definitions to be created in several clusters. They are read only.
+type CRDs []*apiextensionsv1.CustomResourceDefinition
+
+// ParseCRDs reads definitions from YAML files. Descriptions are dropped: they change nothing of what a server accepts, and are
+// much of what it would have to work on when it starts.
+func ParseCRDs(files [][]byte) (CRDs, error) {
+	var out CRDs
 	for _, f := range files {
 		decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(f), 4096)
 		for {
@@ -61,12 +60,55 @@ func ApplyCRDs(ctx context.Context, cfg *rest.Config, files [][]byte) error {
 			if err := decoder.Decode(crd); errors.Is(err, io.EOF) {
 				break
 			} else if err != nil {
-				return fmt.Errorf("parse a CRD: %w", err)
+				return nil, fmt.Errorf("parse a CRD: %w", err)
 			}
-			if crd.Name != "" {
-				g.Go(func() error { return applyCRD(ctx, client, crd) })
+			if crd.Name == "" {
+				continue
 			}
+			for i := range crd.Spec.Versions {
+				if s := crd.Spec.Versions[i].Schema; s != nil {
+					dropDescriptions(s.OpenAPIV3Schema)
+				}
+			}
+			out = append(out, crd)
 		}
+	}
+	return out, nil
+}
+
+func dropDescriptions(s *apiextensionsv1.JSONSchemaProps) {
+	if s == nil {
+		return
+	}
+	s.Description = ""
+	for name, p := range s.Properties {
+		dropDescriptions(&p)
+		s.Properties[name] = p
+	}
+	for _, list := range [][]apiextensionsv1.JSONSchemaProps{s.AllOf, s.AnyOf, s.OneOf} {
+		for i := range list {
+			dropDescriptions(&list[i])
+		}
+	}
+	dropDescriptions(s.Not)
+	if s.Items != nil {
+		dropDescriptions(s.Items.Schema)
+	}
+	if s.AdditionalProperties != nil {
+		dropDescriptions(s.AdditionalProperties.Schema)
+	}
+}
+
+// ApplyCRDs creates definitions, all at once, and waits until all are established. Those that exist are left alone. Helm would
+// create them one by one and look every other second.
+func ApplyCRDs(ctx context.Context, cfg *rest.Config, definitions CRDs) error {
+	client, err := clientset.NewForConfig(cfg)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, crd := range definitions {
+		g.Go(func() error { return applyCRD(ctx, client, crd) })
 	}
 	return g.Wait()
 }

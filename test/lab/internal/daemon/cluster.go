@@ -111,7 +111,7 @@ func (f *fleet) bring(ctx context.Context, pc plan.Cluster) error {
 	return g.Wait()
 }
 
-func (f *fleet) define(ctx context.Context, c *cluster, whose string, definitions [][]byte) error {
+func (f *fleet) define(ctx context.Context, c *cluster, whose string, definitions chart.CRDs) error {
 	if len(definitions) == 0 {
 		return nil
 	}
@@ -186,19 +186,23 @@ func awaitServiceAccount(ctx context.Context, c *cluster) error {
 }
 
 // definitions lists a cluster's CRDs: those of the charts that it gets, and KAOS's where agents live.
-func (f *fleet) definitions(pc plan.Cluster) (own, platform [][]byte, err error) {
+func (f *fleet) definitions(pc plan.Cluster) (own, platform chart.CRDs, err error) {
+	var files [][]byte
 	for of, on := range map[*v2.Chart]bool{f.hub: pc.Hub, f.spoke: pc.Spoke} {
 		if !on {
 			continue
 		}
-		found, err := chart.CRDs(of)
+		found, err := chart.CRDFiles(of)
 		if err != nil {
 			return nil, nil, err
 		}
-		own = append(own, found...)
+		files = append(files, found...)
 	}
-	if pc.Spoke {
-		platform, err = kaos.CRDs()
+	if own, err = chart.ParseCRDs(files); err != nil || !pc.Spoke {
+		return own, nil, err
+	}
+	if files, err = kaos.CRDs(); err == nil {
+		platform, err = chart.ParseCRDs(files)
 	}
 	return own, platform, err
 }

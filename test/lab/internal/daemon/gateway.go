@@ -33,7 +33,7 @@ const (
 // implementation is what `make tools-gateway` leaves in bin/tools.
 type implementation struct {
 	chart       *v2.Chart
-	definitions [][]byte // of the Gateway API, then of Envoy Gateway
+	definitions chart.CRDs // of the Gateway API, then of Envoy Gateway
 }
 
 func (c Config) implementation() (*implementation, error) {
@@ -56,15 +56,19 @@ func (c Config) implementation() (*implementation, error) {
 	if err != nil || len(files) == 0 {
 		return nil, fmt.Errorf("no definitions in %s: %s", dir, hint)
 	}
-	i := &implementation{chart: loaded}
+	var texts [][]byte
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {
 			return nil, err
 		}
-		i.definitions = append(i.definitions, b)
+		texts = append(texts, b)
 	}
-	return i, nil
+	definitions, err := chart.ParseCRDs(texts)
+	if err != nil {
+		return nil, err
+	}
+	return &implementation{chart: loaded, definitions: definitions}, nil
 }
 
 func (f *fleet) defineGateway(ctx context.Context, c *cluster) error {
