@@ -113,4 +113,3 @@ func checksHealthAt(t *testing.T, at *cluster, host string) {
 		return err
 	})
 }
-

@@ -99,14 +99,19 @@ func dropDescriptions(s *apiextensionsv1.JSONSchemaProps) {
 	}
 }
 
-// ApplyCRDs creates definitions, all at once, and waits until all are established. Those that exist are left alone. Helm would
-// create them one by one and look every other second.
+// creating is how many definitions a server is given at once: it checks each for seconds of CPU, and ends a request that takes
+// longer than half a minute.
+const creating = 6
+
+// ApplyCRDs creates definitions, several at once, and waits until all are established. Those that exist are left alone. Helm
+// would create them one by one and look every other second.
 func ApplyCRDs(ctx context.Context, cfg *rest.Config, definitions CRDs) error {
 	client, err := clientset.NewForConfig(cfg)
 	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(creating)
 	for _, crd := range definitions {
 		g.Go(func() error { return applyCRD(ctx, client, crd) })
 	}
@@ -115,8 +120,15 @@ func ApplyCRDs(ctx context.Context, cfg *rest.Config, definitions CRDs) error {
 
 func applyCRD(ctx context.Context, client clientset.Interface, crd *apiextensionsv1.CustomResourceDefinition) error {
 	crds := client.ApiextensionsV1().CustomResourceDefinitions()
-	if _, err := crds.Create(ctx, crd, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("create CRD %s: %w", crd.Name, err)
+	for {
+		_, err := crds.Create(ctx, crd, metav1.CreateOptions{})
+		if err == nil || apierrors.IsAlreadyExists(err) {
+			break
+		}
+		// The server had no time; that it takes a second go is no error of the definition's.
+		if !apierrors.IsTimeout(err) && !apierrors.IsServerTimeout(err) || ctx.Err() != nil {
+			return fmt.Errorf("create CRD %s: %w", crd.Name, err)
+		}
 	}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
