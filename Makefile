@@ -34,7 +34,7 @@ help: ## Show this help
 	  /^[a-zA-Z0-9_%-]+:.*?##/ {printf "  \033[36m%-18s\033[0m%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build tools ## Three clusters, one namespace: start them, show requests, stay up (ARGS=--once: exit with the result)
+demo: build tools $(if $(findstring --fast,$(ARGS)),,tools-gateway) ## Three clusters, one namespace: start them, show requests, stay up (ARGS=--once: exit with the result; --fast: without Gateways)
 	@$(GO) build -o $(BIN)/demo ./test/demo && exec $(BIN)/demo $(ARGS)
 
 .PHONY: clean
@@ -144,7 +144,7 @@ test-summary: $(TOOLS)/gotestsum ## The closing lines of the last test run again
 ##@ Measure
 
 .PHONY: bench
-bench: bench-delta bench-lab ## All benchmarks; results to docs/benchmarks.md
+bench: bench-delta bench-lab bench-gateway ## All benchmarks; results to docs/benchmarks.md and docs/benchmarks-gateways.md
 
 .PHONY: bench-delta
 bench-delta: | gcc ## The delta xDS server and other packages: go test -bench
@@ -163,6 +163,11 @@ bench-authz: | gcc ## 1,000 spokes: until one that joins is let in, and one that
 bench-lab: build tools $(BIN)/bench ## Propagation, requests and memory in the lab
 	@hack/with-lab.sh bench --clusters eu,us,ap --hub-cluster eu -- \
 	  $(BIN)/lab exec --name bench -- $(BIN)/bench -env "$$PWD/$(RESULTS)/bench.env.json" -lab bench -packages $(RESULTS)/bench-packages.txt -out docs/benchmarks.md $(ARGS)
+
+.PHONY: bench-gateway
+bench-gateway: build tools tools-gateway $(BIN)/bench ## Gateways: a route's way to three clusters beside Envoy Gateway's own share, 1,000 routes, a storm of changes
+	@hack/with-lab.sh bench-gateway --clusters eu,us,ap --hub-cluster eu --gateway envoy-gateway -- \
+	  $(BIN)/lab exec --name bench-gateway -- $(BIN)/bench -gateways -env "$$PWD/$(RESULTS)/bench-gateway.env.json" -lab bench-gateway -out docs/benchmarks-gateways.md $(ARGS)
 
 .PHONY: chaos
 chaos: build tools $(BIN)/chaos ## Every fault under load; results to docs/resilience.md and bin/results/chaos.json (ARGS="-rounds 5": medians)

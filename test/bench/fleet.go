@@ -19,6 +19,7 @@ type clusterEnv struct {
 	Name       string `json:"name"`
 	Kubeconfig string `json:"kubeconfig"`
 	Edge       string `json:"edge"`
+	Gateway    string `json:"gateway"`
 	Eastwest   string `json:"eastwest"`
 }
 
@@ -27,10 +28,11 @@ type cluster struct {
 	client client.WithWatch
 }
 
-// fleet is the lab under measurement: the hub's API and two member clusters.
+// fleet is the lab under measurement: the hub's API and its member clusters.
 type fleet struct {
 	hub      client.WithWatch
-	at, from cluster // requests enter at at, agents run in from
+	all      []cluster
+	at, from cluster // the first two: requests enter at at, agents run in from
 }
 
 func loadFleet(path string) (*fleet, error) {
@@ -48,15 +50,19 @@ func loadFleet(path string) (*fleet, error) {
 	if len(env.Clusters) < 2 {
 		return nil, fmt.Errorf("-env %s: %d clusters, 2 are needed", path, len(env.Clusters))
 	}
-	f := &fleet{at: cluster{clusterEnv: env.Clusters[0]}, from: cluster{clusterEnv: env.Clusters[1]}}
+	f := &fleet{}
 	if f.hub, err = newClient(env.Hub.Kubeconfig); err != nil {
 		return nil, err
 	}
-	if f.at.client, err = newClient(f.at.Kubeconfig); err != nil {
-		return nil, err
+	for _, e := range env.Clusters {
+		c := cluster{clusterEnv: e}
+		if c.client, err = newClient(c.Kubeconfig); err != nil {
+			return nil, err
+		}
+		f.all = append(f.all, c)
 	}
-	f.from.client, err = newClient(f.from.Kubeconfig)
-	return f, err
+	f.at, f.from = f.all[0], f.all[1]
+	return f, nil
 }
 
 func newClient(kubeconfig string) (client.WithWatch, error) {

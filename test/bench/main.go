@@ -15,6 +15,8 @@ type options struct {
 	env, lab, agentBinary, labBinary, packages, out string
 	changes, known, rounds                          int
 	duration                                        time.Duration
+	gateways                                        bool
+	routes, gatewayChanges, stormChanges            int
 }
 
 func main() {
@@ -29,10 +31,18 @@ func main() {
 	flag.IntVar(&o.known, "known", 100_000, "how many other agents the large rows know")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds of the request rows")
 	flag.DurationVar(&o.duration, "duration", 3*time.Second, "length of one round of a request row")
+	flag.BoolVar(&o.gateways, "gateways", false, "measure Gateways, in a lab that has them, and nothing else")
+	flag.IntVar(&o.routes, "routes", 1000, "how many routes the large rows of Gateways have")
+	flag.IntVar(&o.gatewayChanges, "gateway-changes", 50, "changes per row of Gateways")
+	flag.IntVar(&o.stormChanges, "storm-changes", 1000, "changes of other routes while one is asked for")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, o); err != nil {
+	measure := run
+	if o.gateways {
+		measure = runGateways
+	}
+	if err := measure(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

@@ -12,7 +12,7 @@ import (
 // process is one of the lab's processes, as /proc shows it.
 type process struct {
 	pid  int
-	kind string // hub, spoke, relay, envoy
+	kind string // hub, spoke, relay, envoy, envoy-gateway
 }
 
 // processes finds the processes of Isthmus by their command lines. One lab at a time may run during a benchmark.
@@ -37,7 +37,7 @@ func processes() ([]process, error) {
 
 func kindOf(args []string) string {
 	switch base := filepath.Base(args[0]); {
-	case base == "hub", base == "envoy":
+	case base == "hub", base == "envoy", base == "envoy-gateway":
 		return base
 	case base == "spoke" && len(args) > 1 && args[1] == "controller":
 		return "spoke"

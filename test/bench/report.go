@@ -67,7 +67,7 @@ func (b *bench) measure(ctx context.Context, known string) (results, error) {
 
 func report(o options, packages []packageRow, rows ...results) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "# Benchmarks\n\n`make bench`, %s, %d cores, %s, %s. One run; clusters, load and measurement share the machine.\n",
+	fmt.Fprintf(&s, "# Benchmarks\n\n`make bench`, %s, %d cores, %s, %s. One run; clusters, load and measurement share the machine. Gateways: [benchmarks-gateways.md](benchmarks-gateways.md).\n",
 		time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.GOOS+"/"+runtime.GOARCH, runtime.Version())
 	reportPropagation(&s, o, rows)
 	reportRequests(&s, o, rows)

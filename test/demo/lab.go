@@ -26,6 +26,7 @@ type cluster struct {
 	Name       string `json:"name"`
 	Kubeconfig string `json:"kubeconfig"`
 	Edge       string `json:"edge"`
+	Gateway    string `json:"gateway"`
 }
 
 func readEnvironment(file string) (environment, error) {

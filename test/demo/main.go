@@ -18,6 +18,7 @@ type options struct {
 	name string
 	rtt  string
 	once bool
+	fast bool
 	env  string // set for the inner stage: the file with the lab's environment
 }
 
@@ -26,6 +27,7 @@ func main() {
 	flag.StringVar(&o.name, "name", "demo", "name of the lab")
 	flag.StringVar(&o.rtt, "rtt", "80ms", "round trip between clusters")
 	flag.BoolVar(&o.once, "once", false, "end after the show; the exit status is its success")
+	flag.BoolVar(&o.fast, "fast", false, "without Gateways: the clusters run no Envoy Gateway, and start in half of the time")
 	flag.StringVar(&o.env, "inside", "", "for the program's own use: run the show in the lab of this environment file")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -58,14 +60,21 @@ func outer(ctx context.Context, o options) (err error) {
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err
 	}
+	up := []string{"up", "--name", o.name, "--clusters", "eu,us,ap", "--hub-cluster", "eu", "--rtt", o.rtt}
+	real := "real API servers, a real Envoy each"
+	if !o.fast {
+		if _, err := os.Stat("bin/tools/envoy-gateway"); err != nil {
+			return errors.New("bin/tools/envoy-gateway is missing: run `make demo`, or go without Gateways: `make demo ARGS=--fast`")
+		}
+		up, real = append(up, "--gateway", "envoy-gateway"), "real API servers, a real Envoy and a real Envoy Gateway each"
+	}
 	heading("Three clusters, %s apart", o.rtt)
 	began := time.Now()
 	defer func() { err = errors.Join(err, down(ctx, o.name)) }()
-	if err := command(ctx, "bin/lab", "up", "--name", o.name, "--clusters", "eu,us,ap", "--hub-cluster", "eu", "--rtt", o.rtt).Run(); err != nil {
+	if err := command(ctx, "bin/lab", up...).Run(); err != nil {
 		return fmt.Errorf("lab up: %w", err)
 	}
-	note("up in %s: real API servers, a real Envoy each, hub and spokes installed from their charts; the hub lives in eu",
-		time.Since(began).Round(100*time.Millisecond))
+	note("up in %s: %s, hub and spokes installed from their charts; the hub lives in eu", time.Since(began).Round(100*time.Millisecond), real)
 	env, err := exec.CommandContext(ctx, "bin/lab", "env", "--name", o.name, "--json").Output()
 	if err != nil {
 		return fmt.Errorf("lab env: %w", withStderr(err))
@@ -81,6 +90,9 @@ func outer(ctx context.Context, o options) (err error) {
 	args := []string{"exec", "--name", o.name, "--", self, "--name", o.name, "--inside", file}
 	if o.once {
 		args = append(args, "--once")
+	}
+	if o.fast {
+		args = append(args, "--fast")
 	}
 	if err := command(ctx, "bin/lab", args...).Run(); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("the show failed; logs: %s", work)

@@ -31,10 +31,16 @@ func (a answer) ok(clusters ...string) bool {
 }
 
 func ask(ctx context.Context, client *http.Client, method, url, body string) (answer, error) {
+	return askAs(ctx, client, method, url, "", body)
+}
+
+// askAs asks for a domain at the address of a URL; "": for what the URL says.
+func askAs(ctx context.Context, client *http.Client, method, url, domain, body string) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return answer{}, err
 	}
+	req.Host = domain
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -53,13 +59,17 @@ func ask(ctx context.Context, client *http.Client, method, url, body string) (an
 
 // until asks again until one of the clusters wanted answers, and says what it last saw when none does in time.
 func until(ctx context.Context, client *http.Client, url string, clusters ...string) (answer, error) {
+	return untilAs(ctx, client, url, "", clusters...)
+}
+
+func untilAs(ctx context.Context, client *http.Client, url, domain string, clusters ...string) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	last := "nothing"
 	for {
-		a, err := ask(ctx, client, http.MethodGet, url, "")
+		a, err := askAs(ctx, client, http.MethodGet, url, domain, "")
 		switch {
 		case err != nil:
 			if ctx.Err() == nil {

@@ -30,7 +30,7 @@ func inner(ctx context.Context, o options) (err error) {
 	}
 	s := &show{options: o, env: env, client: &http.Client{Timeout: 20 * time.Second}, pods: map[string]*pod{}}
 	defer s.end()
-	for _, step := range []func(context.Context) error{s.apply, s.spokes, s.everywhere, s.conversation, s.unknown, s.explain, s.failover} {
+	for _, step := range []func(context.Context) error{s.apply, s.spokes, s.everywhere, s.conversation, s.unknown, s.explain, s.gateways, s.failover} {
 		if err := step(ctx); err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -220,6 +220,10 @@ func (s *show) goOn() {
 		"bin/lab status --name " + s.name,
 	} {
 		fmt.Println("   " + line)
+	}
+	if eu.Gateway != "" {
+		fmt.Println("   " + exec + " curl -si " + eu.Gateway + "/health -H 'Host: " + workerDomain + "'")
+		fmt.Println("   " + exec + " kubectl describe gateway -n kaos-multi public")
 	}
 	fmt.Fprintln(os.Stdout)
 }
