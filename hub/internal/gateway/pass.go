@@ -167,6 +167,7 @@ func (c *Controller) spokes(h *hub) []program.Spoke {
 			if known.uid != string(p.UID) || known.generation != p.Generation {
 				known = hashed{uid: string(p.UID), generation: p.Generation, hash: program.Hash(&p.Spec)}
 			}
+			known.applied = c.tellApplied(p, c.hashes[key].applied)
 			held[key] = known
 			spoke.Held[name] = program.Held{Hash: known.hash, Generation: p.Generation, Status: &p.Status}
 		}

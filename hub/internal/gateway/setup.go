@@ -66,11 +66,12 @@ type Controller struct {
 	targets  map[program.Target]bool // what the last pass was told of each backend
 }
 
-// hashed is the hash of a program's spec at a generation.
+// hashed is the hash of a program's spec at a generation, and what its spoke said of it last.
 type hashed struct {
 	uid        string
 	generation int64
 	hash       string
+	applied    string // reason of condition Applied; "": nothing was said, or it was not looked at yet
 }
 
 // New returns a controller that follows nothing yet.

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/gateway/program"
 	"github.com/isthmus-dev/isthmus/hub/internal/tell"
 )
@@ -159,6 +160,22 @@ func (c *Controller) tell(o client.Object, kind string, before, after []metav1.C
 		}
 		c.o.Recorder.Eventf(o, nil, level, now.Reason, "Program", "%s", tell.Note(kind+" "+now.Type+": "+now.Message))
 	}
+}
+
+// tellApplied writes an Event for a program whose spoke cannot apply it, and one when it can again, and returns the reason to
+// remember. Successes of the first time are not told: with many routes they would be most of all Events.
+func (c *Controller) tellApplied(p *v1alpha1.GatewayProgram, before string) string {
+	now := meta.FindStatusCondition(p.Status.Conditions, v1alpha1.ProgramApplied)
+	if now == nil || now.Reason == before {
+		return before
+	}
+	switch {
+	case now.Status == metav1.ConditionFalse:
+		c.o.Recorder.Eventf(p, nil, corev1.EventTypeWarning, now.Reason, "Apply", "%s", tell.Note(now.Message))
+	case before != "":
+		c.o.Recorder.Eventf(p, nil, corev1.EventTypeNormal, now.Reason, "Apply", "%s", tell.Note("applied again: "+now.Message))
+	}
+	return now.Reason
 }
 
 func (c *Controller) tellRoute(o client.Object, before, after []gatewayv1.RouteParentStatus) {

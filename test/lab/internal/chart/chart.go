@@ -46,11 +46,10 @@ func CRDFiles(c *v2.Chart) ([][]byte, error) {
 	return out, nil
 }
 
-// CRDs are definitions to be created in several clusters. They are read only.
+// CRDs are definitions to be created in several clusters.
 type CRDs []*apiextensionsv1.CustomResourceDefinition
 
-// ParseCRDs reads definitions from YAML files. Descriptions are dropped: they change nothing of what a server accepts, and are
-// much of what it would have to work on when it starts.
+// ParseCRDs reads definitions from YAML files.
 func ParseCRDs(files [][]byte) (CRDs, error) {
 	var out CRDs
 	for _, f := range files {
@@ -65,15 +64,22 @@ func ParseCRDs(files [][]byte) (CRDs, error) {
 			if crd.Name == "" {
 				continue
 			}
-			for i := range crd.Spec.Versions {
-				if s := crd.Spec.Versions[i].Schema; s != nil {
-					dropDescriptions(s.OpenAPIV3Schema)
-				}
-			}
 			out = append(out, crd)
 		}
 	}
 	return out, nil
+}
+
+// DropDescriptions takes the descriptions out: they change nothing of what a server accepts, and are much of what it would
+// have to work on when it starts.
+func (c CRDs) DropDescriptions() {
+	for _, crd := range c {
+		for _, v := range crd.Spec.Versions {
+			if v.Schema != nil {
+				dropDescriptions(v.Schema.OpenAPIV3Schema)
+			}
+		}
+	}
 }
 
 func dropDescriptions(s *apiextensionsv1.JSONSchemaProps) {

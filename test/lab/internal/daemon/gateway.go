@@ -68,6 +68,7 @@ func (c Config) implementation() (*implementation, error) {
 	if err != nil {
 		return nil, err
 	}
+	definitions.DropDescriptions()
 	return &implementation{chart: loaded, definitions: definitions}, nil
 }
 
