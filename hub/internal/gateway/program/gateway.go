@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -84,7 +83,7 @@ func (c *compiler) programGateway(g *gateway) {
 	}
 	objects := []v1alpha1.ProgramObject{manifest("Gateway", g.name, g.annotations(), spec)}
 	if route, ok := g.defaultRoute(); ok {
-		objects = append(objects, manifest("HTTPRoute", g.name+"-in", nil, route))
+		objects = append(objects, manifest("HTTPRoute", g.name+"-in", dnsAnnotations(g.object.Annotations, g.options.dnsOnSpokes), route))
 	}
 	g.program = c.newProgram(v1alpha1.GatewayProgramSpec{
 		Epoch: c.in.Epoch, Source: source(v1alpha1.SourceGateway, g.object), Objects: objects, Certificates: c.programCertificates(certificates),
@@ -110,17 +109,12 @@ func programmedListener(l *listener) gatewayv1.Listener {
 	return out
 }
 
-// annotations are those that travel: of external-dns, when it is to act in the spokes' clusters.
+// annotations are those that travel: of external-dns, when it is to act in the spokes' clusters. It reads a Gateway's for targets.
 func (g *gateway) annotations() map[string]string {
-	out := map[string]string{}
-	if g.options.dnsOnSpokes {
-		for k, v := range g.object.Annotations {
-			if strings.HasPrefix(k, dnsPrefix) && k != dnsController {
-				out[k] = v
-			}
-		}
+	if !g.options.dnsOnSpokes {
+		return nil
 	}
-	return out
+	return dnsAnnotations(g.object.Annotations, true)
 }
 
 // defaultRoute leads everything to the router, on every listener that takes HTTPRoutes and leaves something to it.

@@ -26,8 +26,12 @@ const AnnotationDefaultBackend = "isthmus.dev/default-backend"
 
 const (
 	dnsPrefix = "external-dns.alpha.kubernetes.io/"
-	// dnsController is read by external-dns: one that is not its own name makes it leave the object alone.
+	// dnsController of a route is read by external-dns: a value that is not its own name makes it leave the route alone.
 	dnsController = dnsPrefix + "controller"
+	// dnsOwn is the value that external-dns takes for its own name.
+	dnsOwn = "dns-controller"
+	// dnsOnHub is what programmed routes have there whose records are the hub's affair.
+	dnsOnHub = "isthmus-hub"
 )
 
 // options are what a Gateway's annotations say.
@@ -54,9 +58,6 @@ func optionsOf(g *gatewayv1.Gateway) (options, problem) {
 	out.any = one(AnnotationProgrammed, "All", "Any")
 	out.defaultRoute = !one(AnnotationDefaultRoute, "Enabled", "Disabled")
 	out.dnsOnSpokes = one(AnnotationDNS, "Hub", "Spokes")
-	if out.dnsOnSpokes && g.Annotations[dnsController] == "" {
-		wrong = append(wrong, fmt.Sprintf("annotation %s is Spokes: set %s to another name than dns-controller too, or the hub's external-dns would act on the same records", AnnotationDNS, dnsController))
-	}
 	if v := g.Annotations[AnnotationSelector]; v != "" {
 		s, err := labels.Parse(v)
 		if err != nil {
@@ -78,4 +79,26 @@ func optionsOf(g *gatewayv1.Gateway) (options, problem) {
 		return out, problem{string(gatewayv1.GatewayReasonUnsupportedAddress), "spec.addresses is not supported: each cluster has addresses of its own"}
 	}
 	return out, problem{}
+}
+
+// dnsAnnotations are those of a programmed route: external-dns in a cluster acts on it, with the annotations of the source, or
+// leaves it alone. It never acts on both the source and the copies: these are its own only where it is told to leave the
+// source alone.
+func dnsAnnotations(source map[string]string, onSpokes bool) map[string]string {
+	if !onSpokes {
+		return map[string]string{dnsController: dnsOnHub}
+	}
+	out := map[string]string{}
+	for k, v := range source {
+		if strings.HasPrefix(k, dnsPrefix) && k != dnsController {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// dnsLeft says whether external-dns on the hub leaves an object alone.
+func dnsLeft(annotations map[string]string) bool {
+	v := annotations[dnsController]
+	return v != "" && v != dnsOwn
 }

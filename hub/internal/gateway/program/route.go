@@ -123,8 +123,10 @@ func (c *compiler) routeProgram(r *route, spoke string) *Program {
 	size := 0
 	for _, v := range r.variants {
 		var parents []gatewayv1.ParentReference
+		onSpokes := dnsLeft(r.object.GetAnnotations())
 		for _, at := range v.at {
 			if at.gateway.has(spoke) && at.listener.usable() {
+				onSpokes = onSpokes && at.gateway.options.dnsOnSpokes
 				parents = append(parents, parentRef(at.gateway.name, at.listener.spec.Name))
 			}
 		}
@@ -147,7 +149,7 @@ func (c *compiler) routeProgram(r *route, spoke string) *Program {
 		if len(v.hostnames) > 0 {
 			spec["hostnames"] = v.hostnames
 		}
-		objects = append(objects, manifest(string(r.kind), name, nil, spec))
+		objects = append(objects, manifest(string(r.kind), name, dnsAnnotations(r.object.GetAnnotations(), onSpokes), spec))
 		size += len(objects[len(objects)-1].Manifest.Raw)
 	}
 	switch {
