@@ -42,6 +42,10 @@ func (s *show) gateways(ctx context.Context) error {
 		if c.Gateway == "" {
 			return fmt.Errorf("cluster %s has no Gateway's address", c.Name)
 		}
+		// The first answers came while the Gateway's proxy was starting: they say nothing of how long a request takes.
+		if _, err := until(ctx, s.client, c.Gateway+path+"/health", "us"); err != nil {
+			return err
+		}
 		byPath, err := until(ctx, s.client, c.Gateway+path+"/health", "us")
 		if err != nil {
 			return err
