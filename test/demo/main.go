@@ -61,12 +61,12 @@ func outer(ctx context.Context, o options) (err error) {
 		return err
 	}
 	up := []string{"up", "--name", o.name, "--clusters", "eu,us,ap", "--hub-cluster", "eu", "--rtt", o.rtt}
-	real := "real API servers, a real Envoy each"
+	runs := "real API servers, a real Envoy each"
 	if !o.fast {
 		if _, err := os.Stat("bin/tools/envoy-gateway"); err != nil {
 			return errors.New("bin/tools/envoy-gateway is missing: run `make demo`, or go without Gateways: `make demo ARGS=--fast`")
 		}
-		up, real = append(up, "--gateway", "envoy-gateway"), "real API servers, a real Envoy and a real Envoy Gateway each"
+		up, runs = append(up, "--gateway", "envoy-gateway"), "real API servers, a real Envoy and a real Envoy Gateway each"
 	}
 	heading("Three clusters, %s apart", o.rtt)
 	began := time.Now()
@@ -74,7 +74,7 @@ func outer(ctx context.Context, o options) (err error) {
 	if err := command(ctx, "bin/lab", up...).Run(); err != nil {
 		return fmt.Errorf("lab up: %w", err)
 	}
-	note("up in %s: %s, hub and spokes installed from their charts; the hub lives in eu", time.Since(began).Round(100*time.Millisecond), real)
+	note("up in %s: %s, hub and spokes installed from their charts; the hub lives in eu", time.Since(began).Round(100*time.Millisecond), runs)
 	env, err := exec.CommandContext(ctx, "bin/lab", "env", "--name", o.name, "--json").Output()
 	if err != nil {
 		return fmt.Errorf("lab env: %w", withStderr(err))
