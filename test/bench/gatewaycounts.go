@@ -88,6 +88,9 @@ func (g *gatewayBench) writes(ctx context.Context) (counts, error) {
 	all, err := g.hubFamilies(ctx)
 	out := counts{}
 	for _, families := range all {
+		for _, m := range families["isthmus_hub_gateway_failures_total"].GetMetric() {
+			out["failed passes"] += m.GetCounter().GetValue() // whose writes are counted again when they are tried again
+		}
 		for _, m := range families["isthmus_hub_gateway_writes_total"].GetMetric() {
 			for _, l := range m.GetLabel() {
 				if l.GetName() == "object" {
