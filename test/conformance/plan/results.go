@@ -27,15 +27,12 @@ type Result struct {
 	Reason string `json:"reason,omitempty"`
 	// Features that the test needs and that are not claimed.
 	Features []string `json:"features,omitempty"`
-	// Seconds that it took.
-	Seconds float64 `json:"seconds"`
 }
 
 // Results of a run.
 type Results struct {
 	Arrangement string   `json:"arrangement"`
 	Title       string   `json:"title"`
-	Version     string   `json:"version"` // of the Gateway API's definitions
 	Seconds     float64  `json:"seconds"`
 	Tests       []Result `json:"tests"`
 }

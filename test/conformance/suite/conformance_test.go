@@ -40,6 +40,8 @@ func TestConformance(t *testing.T) {
 	}
 	o.ManifestFS = []fs.FS{manifests}
 	o.RestConfig.QPS, o.RestConfig.Burst = 200, 400
+	// Of the API server, on a busy machine; upstream sets these no limit. How soon an implementation must act stays as it is.
+	o.TimeoutConfig.CreateTimeout, o.TimeoutConfig.GetTimeout, o.TimeoutConfig.DeleteTimeout = 2*time.Minute, time.Minute, time.Minute
 	o.GatewayClassName = e.Class
 	o.ConformanceProfiles = []suite.ConformanceProfileName{suite.GatewayHTTPConformanceProfileName, suite.GatewayGRPCConformanceProfileName}
 	if o.RunTest == "" && len(o.SupportedFeatures) == 0 {
@@ -57,6 +59,9 @@ func TestConformance(t *testing.T) {
 	o.Hook = r.note
 	begun := time.Now()
 	t.Cleanup(func() {
+		if o.RunTest != "" || *all {
+			return // not what the page shows
+		}
 		r.results.Seconds = time.Since(begun).Seconds()
 		if err := r.results.Write(*results); err != nil {
 			t.Error(err)
