@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -28,7 +30,26 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/delta"
 	"github.com/isthmus-dev/isthmus/internal/digest"
 	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
+
+var apiConfig *rest.Config
+
+func TestMain(m *testing.M) { os.Exit(kubetest.Run(m, &apiConfig, kubetest.HubCRDs())) }
+
+// apiServer is that of all tests, with the hub's namespace.
+func apiServer(t *testing.T) (*rest.Config, client.Client) {
+	t.Helper()
+	c, err := client.New(apiConfig, client.Options{Scheme: kubetest.Scheme()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "isthmus-system"}}
+	if err := c.Create(t.Context(), ns); err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
+	return apiConfig, c
+}
 
 // replica is one hub of a test.
 type replica struct {
@@ -211,7 +232,7 @@ func (r *router) follow(t *testing.T, src *identity.Source, address string) (lea
 	r.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	c := delta.NewClient(conn, delta.ClientOptions{Node: &corev3.Node{Id: "test"}, Types: routerTypes, Held: r.versions, Apply: r.apply,
+	c := delta.NewClient(conn, delta.ClientOptions{Node: &corev3.Node{Id: "test"}, Types: routerTypes, Held: r.versions, Apply: r.apply, Seen: r.seen,
 		Disconnected: func(err error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -261,6 +282,13 @@ func (r *router) apply(_ context.Context, u delta.Update) error {
 		r.synced[u.Type] = true
 	}
 	return nil
+}
+
+// seen is what the router tells a hub that it has seen.
+func (r *router) seen() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.epoch
 }
 
 // settled waits until every type was synced on this stream, and a table is held.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -29,6 +30,7 @@ import (
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/debug"
 	"github.com/isthmus-dev/isthmus/hub/internal/engine"
+	"github.com/isthmus-dev/isthmus/hub/internal/epoch"
 	"github.com/isthmus-dev/isthmus/hub/internal/gateway"
 	hubidentity "github.com/isthmus-dev/isthmus/hub/internal/identity"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
@@ -47,12 +49,15 @@ func Run(ctx context.Context, o Options, log *slog.Logger) error {
 		return err
 	}
 	cfg.QPS, cfg.Burst = -1, 0 // the API server's priority and fairness decides
+	suspect := &atomic.Bool{}
+	suspect.Store(true)
+	cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper { return suspicious{rt, suspect} })
 	reg := prometheus.NewRegistry()
 	mgr, err := newManager(o, cfg, log)
 	if err != nil {
 		return err
 	}
-	h := &hub{o: o, cfg: cfg, mgr: mgr, log: log, reg: reg}
+	h := &hub{o: o, cfg: cfg, mgr: mgr, log: log, reg: reg, suspect: suspect}
 	if err := h.build(ctx); err != nil {
 		return err
 	}
@@ -95,8 +100,11 @@ type hub struct {
 	liveness *liveness.Observer
 	registry *registry.Registry
 	engine   *engine.Engine
+	suspect  *atomic.Bool // see store
+	epoch    *epoch.Keeper
 	gateways turn
 	rotator  turn
+	counter  turn
 	apiCA    []byte
 }
 
@@ -106,7 +114,9 @@ func (h *hub) build(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("client: %w", err)
 	}
-	epoch, err := loadEpoch(ctx, direct, h.o.Namespace)
+	h.epoch, err = epoch.Load(ctx, epoch.Options{
+		Client: direct, Namespace: h.o.Namespace, Recorder: h.mgr.GetEventRecorder("isthmus-hub"), Registerer: h.reg, Log: h.log.With("room", "epoch"),
+	})
 	if err != nil {
 		return err
 	}
@@ -127,23 +137,23 @@ func (h *hub) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := h.buildEngine(ctx, epoch.String()); err != nil {
+	if err := h.buildEngine(ctx); err != nil {
 		return err
 	}
 	gateways, err := gateway.New(gateway.Options{
-		Config: h.cfg, Cache: h.mgr.GetCache(), Client: h.mgr.GetClient(), Direct: h.mgr.GetAPIReader(), Epoch: epoch.UID,
+		Config: h.cfg, Cache: h.mgr.GetCache(), Client: h.mgr.GetClient(), Direct: h.mgr.GetAPIReader(), Epoch: h.epoch.UID,
 		Fleet: h.engine, Ready: h.engine.Serving(), Recorder: h.mgr.GetEventRecorder("isthmus-hub"), Registerer: h.reg,
 		Log: h.log.With("room", "gateway"), CertificateNamespaces: h.o.CertificateNamespaces,
 	})
 	if err != nil {
 		return err
 	}
-	h.gateways, h.rotator = newTurn(gateways), newTurn(h.ids.Rotator(h.members))
+	h.gateways, h.rotator, h.counter = newTurn(gateways), newTurn(h.ids.Rotator(h.members)), newTurn(h.epoch.Counter())
 	leader, err := h.newTerms()
 	if err != nil {
 		return err
 	}
-	for _, r := range []manager.Runnable{h.ids, h.liveness, h.engine, leader} {
+	for _, r := range []manager.Runnable{h.epoch, h.ids, h.liveness, h.engine, leader} {
 		if err := h.mgr.Add(r); err != nil {
 			return err
 		}
@@ -153,7 +163,7 @@ func (h *hub) build(ctx context.Context) error {
 
 // buildTerm adds what only the leader does to the manager of a term.
 func (h *hub) buildTerm(m manager.Manager) error {
-	for _, r := range []manager.Runnable{h.gateways, h.rotator} {
+	for _, r := range []manager.Runnable{h.counter, h.gateways, h.rotator} {
 		if err := m.Add(r); err != nil {
 			return err
 		}
@@ -168,7 +178,7 @@ func (h *hub) buildTerm(m manager.Manager) error {
 	})
 }
 
-func (h *hub) buildEngine(ctx context.Context, epoch string) error {
+func (h *hub) buildEngine(ctx context.Context) error {
 	h.registry = registry.NewLimited(time.Now, h.o.Limits)
 	synced, err := h.registry.Watch(ctx, h.mgr.GetCache())
 	if err != nil {
@@ -183,7 +193,7 @@ func (h *hub) buildEngine(ctx context.Context, epoch string) error {
 		}
 	}
 	h.engine, err = engine.New(engine.Options{
-		Fleet: h.o.Fleet, Epoch: epoch, Registry: h.registry, Liveness: h.liveness, Synced: known, Peer: h.ids.Peer,
+		Fleet: h.o.Fleet, Epoch: store{h.epoch, h.suspect}, Registry: h.registry, Liveness: h.liveness, Synced: known, Peer: h.ids.Peer,
 		Log: h.log.With("room", "engine"), Registerer: h.reg, Grace: h.o.StartGrace,
 		LeaseAge: h.leaseAge, Keepalive: h.o.Keepalive,
 	})

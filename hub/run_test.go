@@ -25,7 +25,6 @@ import (
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/debugapi"
-	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
 func TestOptionsAreValidated(t *testing.T) {
@@ -62,23 +61,8 @@ func TestOptionsAreValidated(t *testing.T) {
 
 // The whole hub on a real API server: it starts, admits a Spoke, becomes ready and answers its operators.
 func TestRun(t *testing.T) {
-	cfg, stop, err := kubetest.Start(kubetest.HubCRDs())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	c, err := client.New(cfg, client.Options{Scheme: kubetest.Scheme()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg, c := apiServer(t)
 	ctx := t.Context()
-	if err := c.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "isthmus-system"}}); err != nil {
-		t.Fatal(err)
-	}
 	o := testOptions(t, cfg)
 	epochs := map[string]bool{}
 	for range 2 { // the second hub finds the epoch of the first

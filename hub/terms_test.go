@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -10,29 +11,14 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/isthmus-dev/isthmus/test/kubetest"
+	"github.com/isthmus-dev/isthmus/internal/delta"
 )
 
 // Two replicas on one store. The one that leads loses the leadership and serves on; a stream that moves to the other is sent nothing
 // that it has; and when the API server is gone for good, both serve on, to routers that connect anew too.
 func TestTwoReplicas(t *testing.T) {
-	cfg, stop, err := kubetest.Start(kubetest.HubCRDs())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cfg, c := apiServer(t)
 	through, cutNow := cut(t, cfg)
-	c, err := client.New(cfg, client.Options{Scheme: kubetest.Scheme()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "isthmus-system"}}); err != nil {
-		t.Fatal(err)
-	}
 	a, b := startReplica(t, testOptions(t, through)), startReplica(t, testOptions(t, through))
 	leads, other := leader(t, a, b)
 	eu := enrol(t, c, leads, "eu", "cart", "till")
@@ -44,6 +30,7 @@ func TestTwoReplicas(t *testing.T) {
 		t.Error("the first stream was sent nothing")
 	}
 
+	backup := epochOf(t, c)
 	usurp(t, c)
 	leads, other = leader(t, leads, other)
 	admit(t, c) // somebody writes
@@ -59,6 +46,8 @@ func TestTwoReplicas(t *testing.T) {
 			t.Errorf("%d resources were resent by the replica at %s", n, next.o.GRPCAddress)
 		}
 	}
+
+	leave = findsOut(t, c, backup, r, func() func() { leave(); return r.follow(t, eu, other.o.GRPCAddress) })
 
 	cutNow()
 	wait(t, func() error {
@@ -83,6 +72,47 @@ func TestTwoReplicas(t *testing.T) {
 	fresh := newRouter() // with neither memory nor disk
 	fresh.follow(t, eu, a.o.GRPCAddress)
 	fresh.settled(t, "ns/shop")
+}
+
+// findsOut restores what the store said of itself in an earlier copy. A router that connects has seen more: its hub begins a new epoch,
+// tells the other replica, and takes the acknowledgement without a restart.
+func findsOut(t *testing.T, c client.Client, backup *corev1.ConfigMap, r *router, connect func() func()) (leave func()) {
+	t.Helper()
+	old := delta.ParseEpoch(r.seen())
+	if old.Mark == "" {
+		t.Fatalf("the router was told %q, want a mark", r.seen())
+	}
+	change := func(f func(*corev1.ConfigMap)) {
+		wait(t, func() error {
+			cm := epochOf(t, c)
+			f(cm)
+			return c.Update(t.Context(), cm)
+		})
+	}
+	told := func(what string, cond func(delta.Epoch) bool) {
+		t.Helper()
+		wait(t, func() error {
+			if e := delta.ParseEpoch(r.seen()); !cond(e) {
+				return fmt.Errorf("told %+v, want %s", e, what)
+			}
+			return nil
+		})
+	}
+	change(func(cm *corev1.ConfigMap) { cm.Data = backup.Data })
+	leave = connect()
+	told("another epoch", func(e delta.Epoch) bool { return e.UID != old.UID && len(e.Supersedes) == 0 })
+	change(func(cm *corev1.ConfigMap) { cm.Data["supersedes"] = old.UID })
+	told("the acknowledgement", func(e delta.Epoch) bool { return len(e.Supersedes) == 1 && e.Supersedes[0] == old.UID })
+	return leave
+}
+
+func epochOf(t *testing.T, c client.Client) *corev1.ConfigMap {
+	t.Helper()
+	cm := &corev1.ConfigMap{}
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: "isthmus-system", Name: "isthmus-epoch"}, cm); err != nil {
+		t.Fatal(err)
+	}
+	return cm
 }
 
 type testError string

@@ -155,6 +155,7 @@ const (
 	ReasonDrifted               = "Drifted"
 	ReasonReady                 = "Ready"
 	ReasonEpochChanged          = "EpochChanged"
+	ReasonBehind                = "Behind"
 )
 
 // ProgramAddress is an address of a programmed Gateway.

@@ -45,7 +45,8 @@ const (
 	// GatewayAPIMissing, NoGatewayClass, SeveralGatewayClasses (False: the message lists them).
 	ProgramSetReady = "Ready"
 	// ProgramSetStale: the applier keeps what the hub no longer names. Reasons: Complete (False); Incomplete (True: the
-	// programs and this set do not agree), EpochChanged (True: the hub's epoch is not acknowledged).
+	// programs and this set do not agree), EpochChanged (True: the hub's epoch is not acknowledged), Behind (True: the set is
+	// an earlier state of itself than the applier has seen).
 	ProgramSetStale = "Stale"
 )
 

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // Back-off between streams: doubled after each failure, with full jitter, reset by a stream that got a response. It is the
@@ -43,6 +45,8 @@ type Update struct {
 type ClientOptions struct {
 	// Node is sent with the first request of each stream.
 	Node *corev3.Node
+	// Seen, if set, is what the client has seen of the server, told with the node as SeenField; "" is not told.
+	Seen func() string
 	// Types to subscribe to, in this order.
 	Types []string
 	// Names to subscribe to, by type; a type that is not here is subscribed to by wildcard.
@@ -121,7 +125,7 @@ func (c *Client) stream(parent context.Context) (got bool, err error) {
 			r.ResourceNamesSubscribe = names
 		}
 		if i == 0 {
-			r.Node = c.opts.Node
+			r.Node = c.node()
 		}
 		if c.opts.Held != nil {
 			r.InitialResourceVersions = maps.Clone(c.opts.Held(t))
@@ -153,6 +157,27 @@ func (c *Client) stream(parent context.Context) (got bool, err error) {
 		}
 	}
 }
+
+// node is the node as a stream that begins now tells it.
+func (c *Client) node() *corev3.Node {
+	if c.opts.Seen == nil {
+		return c.opts.Node
+	}
+	n := proto.CloneOf(c.opts.Node)
+	if seen := c.opts.Seen(); seen != "" {
+		if n.Metadata == nil {
+			n.Metadata = &structpb.Struct{}
+		}
+		if n.Metadata.Fields == nil {
+			n.Metadata.Fields = map[string]*structpb.Value{}
+		}
+		n.Metadata.Fields[SeenField] = structpb.NewStringValue(seen)
+	}
+	return n
+}
+
+// SeenBy is what a client says that it has seen, "" if it says nothing.
+func SeenBy(n *corev3.Node) string { return n.GetMetadata().GetFields()[SeenField].GetStringValue() }
 
 func (c *Client) apply(ctx context.Context, r *discoveryv3.DeltaDiscoveryResponse) error {
 	u := Update{

@@ -1,30 +1,63 @@
 package delta
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
-// Epoch is what a hub says of its store in control_plane.identifier: the UID of the store, and the UIDs of earlier ones whose
-// place an administrator says it has taken.
+// Epoch is what a hub says of its store in control_plane.identifier: the UID of the store, the UIDs of earlier ones whose place an
+// administrator says it has taken, and the newest mark of the store's history: "<number>.<the hub's own>", where the number grows.
 type Epoch struct {
 	UID        string
 	Supersedes []string
+	Mark       string // may be empty
 }
 
-// String is "<uid>", or "<uid>;supersedes=<uid>,<uid>".
+// String is "<uid>", "<uid>;supersedes=<uid>,<uid>", each with or without ";mark=<mark>".
 func (e Epoch) String() string {
-	if len(e.Supersedes) == 0 {
-		return e.UID
+	out := e.UID
+	if len(e.Supersedes) > 0 {
+		out += supersedes + strings.Join(e.Supersedes, ",")
 	}
-	return e.UID + supersedes + strings.Join(e.Supersedes, ",")
+	if e.Mark != "" {
+		out += mark + e.Mark
+	}
+	return out
 }
 
-// ParseEpoch reads what String wrote.
+// ParseEpoch reads what String wrote. What it does not know it leaves out.
 func ParseEpoch(identifier string) Epoch {
-	uid, list, ok := strings.Cut(identifier, supersedes)
+	uid, rest, _ := strings.Cut(identifier, ";")
 	e := Epoch{UID: uid}
-	if ok && list != "" {
-		e.Supersedes = strings.Split(list, ",")
+	for part := range strings.SplitSeq(rest, ";") {
+		if list, ok := strings.CutPrefix(";"+part, supersedes); ok && list != "" {
+			e.Supersedes = strings.Split(list, ",")
+		}
+		if m, ok := strings.CutPrefix(";"+part, mark); ok {
+			e.Mark = m
+		}
 	}
 	return e
 }
 
-const supersedes = ";supersedes="
+// LaterMark returns the one of two marks of one epoch that was counted later: replicas of a hub may read a little late.
+func LaterMark(a, b string) string {
+	if number(b) >= number(a) {
+		return b
+	}
+	return a
+}
+
+func number(mark string) uint64 {
+	text, _, _ := strings.Cut(mark, ".")
+	n, _ := strconv.ParseUint(text, 10, 64) // 0 if it is none: any other is later
+	return n
+}
+
+const (
+	supersedes = ";supersedes="
+	mark       = ";mark="
+)
+
+// SeenField is the field of a node's metadata in which a client says which epoch and mark it has seen, as Epoch.String writes them.
+const SeenField = "isthmus.dev/seen"

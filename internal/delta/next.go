@@ -17,6 +17,16 @@ func (s *session) next() *discoveryv3.DeltaDiscoveryResponse {
 	return nil
 }
 
+// nothing is a response without content, of the first type that the client has subscribed to; nil if there is none.
+func (s *session) nothing() *discoveryv3.DeltaDiscoveryResponse {
+	for _, t := range s.order {
+		if t.subscribed {
+			return &discoveryv3.DeltaDiscoveryResponse{TypeUrl: t.url, Nonce: s.nextNonce()}
+		}
+	}
+	return nil
+}
+
 // build makes the next response of one type. Additions and removals never share a response, so that a refusal is of the
 // one or the other.
 func (s *session) build(t *typeState) *discoveryv3.DeltaDiscoveryResponse {

@@ -34,7 +34,7 @@ type Options struct {
 	Observe Observer
 	// Identifier is sent as control_plane.identifier with each response; empty: none is sent.
 	Identifier string
-	// Identify, if set, gives the identifier of each stream at its start instead.
+	// Identify, if set, gives the identifier of each response instead; see Tell.
 	Identify func() string
 	// ChunkBytes, ChunkScopes and InflightBytes bound a response and what is sent and not yet acknowledged on one
 	// stream; 0 is the default.
@@ -106,6 +106,8 @@ type stream struct {
 	done      chan struct{}
 	answered  func(typeURL string, took time.Duration) // nil: nobody asks
 	sent      map[string]time.Time                     // by nonce, of responses that are not answered
+	identify  func() string
+	told      string // the identifier of the last response
 }
 
 // inbox takes requests from the receiving goroutine without ever blocking it: a client that does not read while it
@@ -195,11 +197,11 @@ func (s *Server) serve(g transport, only string) (err error) {
 		}
 	}()
 	limits := limits{s.opts.ChunkBytes, s.opts.ChunkScopes, s.opts.InflightBytes}
-	identifier := s.opts.Identifier
-	if s.opts.Identify != nil {
-		identifier = s.opts.Identify()
+	st.identify = s.opts.Identify
+	if st.identify == nil {
+		st.identify = func() string { return s.opts.Identifier }
 	}
-	return st.loop(newSession(view, limits, s.opts.Observe.bind(id)), view.Done, identifier)
+	return st.loop(newSession(view, limits, s.opts.Observe.bind(id)), view.Done)
 }
 
 func narrow(v *View, only string) *View {
@@ -215,7 +217,7 @@ func narrow(v *View, only string) *View {
 	return out
 }
 
-func (st *stream) loop(s *session, done <-chan struct{}, identifier string) error {
+func (st *stream) loop(s *session, done <-chan struct{}) error {
 	for {
 		select {
 		case <-done: // even when there is more to send
@@ -229,10 +231,7 @@ func (st *stream) loop(s *session, done <-chan struct{}, identifier string) erro
 			return err
 		}
 		s.changed()
-		if r := s.next(); r != nil {
-			if identifier != "" {
-				r.ControlPlane = &corev3.ControlPlane{Identifier: identifier}
-			}
+		if r := st.next(s); r != nil {
 			if st.answered != nil {
 				st.sent[r.GetNonce()] = time.Now()
 			}
@@ -255,6 +254,19 @@ func (st *stream) loop(s *session, done <-chan struct{}, identifier string) erro
 		case <-st.wake:
 		}
 	}
+}
+
+// next is the next response, with the identifier: one that says nothing but that, when it is another than the client was told last.
+func (st *stream) next(s *session) *discoveryv3.DeltaDiscoveryResponse {
+	identifier := st.identify() // before what it is said of
+	r := s.next()
+	if r == nil && st.told != "" && st.told != identifier {
+		r = s.nothing()
+	}
+	if r != nil && identifier != "" {
+		r.ControlPlane, st.told = &corev3.ControlPlane{Identifier: identifier}, identifier
+	}
+	return r
 }
 
 var errViewDone = status.Error(codes.Aborted, "the view has changed: connect again")
@@ -292,6 +304,18 @@ func (s *Server) drop(st *stream) {
 	defer s.mu.Unlock()
 	delete(s.streams, st)
 	close(st.done)
+}
+
+// Tell sends each client the identifier that Identify gives now, if it is another than the client was told last.
+func (s *Server) Tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for st := range s.streams {
+		select {
+		case st.wake <- struct{}{}:
+		default: // it will look anyway
+		}
+	}
 }
 
 // Settle waits until every stream that is open now has acknowledged all that its tables held when Settle was called,

@@ -344,6 +344,12 @@ func (l *Lab) Fault(ctx context.Context, kind, target string) ([]string, error) 
 	return reply.Acted, err
 }
 
+// Snapshot saves what the hub's etcd holds under a name (kind "save"), or puts it back ("restore") with its API server down meanwhile.
+func (l *Lab) Snapshot(ctx context.Context, kind, name string) ([]string, error) {
+	reply, err := l.ask(ctx, wire.Request{Snapshot: &wire.SnapshotRequest{Kind: kind, Name: name}})
+	return reply.Acted, err
+}
+
 // Names lists the labs that have a directory.
 func Names() []string {
 	dirs, _ := filepath.Glob(daemon.DirOf("*"))

@@ -23,7 +23,7 @@ func BenchmarkOneChange(b *testing.B) {
 		b.Run(fmt.Sprintf("%d_resources", 100*slices), func(b *testing.B) {
 			r := registry.New(time.Now)
 			e, err := New(Options{
-				Fleet: testFleet, Epoch: testEpoch, Registry: r, Liveness: &facts{of: map[string]liveness.SpokeFacts{}, changed: make(chan struct{})},
+				Fleet: testFleet, Epoch: newStore(testEpoch), Registry: r, Liveness: &facts{of: map[string]liveness.SpokeFacts{}, changed: make(chan struct{})},
 				Synced: func(context.Context) bool { return true }, Peer: nobody, Log: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 			})
 			if err != nil {

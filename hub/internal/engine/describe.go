@@ -25,7 +25,7 @@ func (e *NotFound) Error() string { return e.Detail }
 func (e *Engine) Resources(namespace, kind string) debugapi.Resources {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	out := debugapi.Resources{Epoch: e.o.Epoch, Waiting: incomplete(e.taken), Resources: []debugapi.Resource{}}
+	out := debugapi.Resources{Epoch: e.o.Epoch.UID(), Waiting: incomplete(e.taken), Resources: []debugapi.Resource{}}
 	select {
 	case <-e.open:
 		out.Serving = true

@@ -26,10 +26,22 @@ type Liveness interface {
 	Changed() <-chan struct{} // closed at the next change; ask before reading
 }
 
+// Epoch is what the engine asks of hub/internal/epoch.
+type Epoch interface {
+	Identifier() string       // sent with each response
+	UID() string              // of the epoch
+	Changed() <-chan struct{} // closed when the epoch, or what it supersedes, is another
+	Marked() <-chan struct{}  // closed when the identifier has a newer mark
+	// Verify returns once it is certain that what was read is of the store that Identifier tells of.
+	Verify(ctx context.Context) error
+	// Claim takes what a client says that it has seen; an error keeps it from being served now.
+	Claim(ctx context.Context, spoke, seen string) error
+}
+
 // Options of an Engine; all but Grace, LeaseAge and SetLimit are required.
 type Options struct {
 	Fleet      string
-	Epoch      string // of the hub's store, sent with each response
+	Epoch      Epoch // of the hub's store
 	Registry   *registry.Registry
 	Liveness   Liveness
 	Synced     func(context.Context) bool // waits until the registry has been told of all that exists
@@ -62,6 +74,7 @@ type Engine struct {
 	views   map[federate.View]*delta.Table
 	members map[string]*membership
 	drains  map[string]*drain
+	epoch   string        // what streams that are open were begun under
 	changed chan struct{} // closed by the next build
 }
 
@@ -74,7 +87,7 @@ type membership struct {
 
 // New returns an engine that serves nothing yet.
 func New(o Options) (*Engine, error) {
-	if o.Registry == nil || o.Liveness == nil || o.Synced == nil || o.Peer == nil || o.Log == nil || o.Registerer == nil || o.Epoch == "" {
+	if o.Registry == nil || o.Liveness == nil || o.Synced == nil || o.Peer == nil || o.Log == nil || o.Registerer == nil || o.Epoch == nil {
 		return nil, errors.New("engine: Registry, Liveness, Synced, Peer, Log, Registerer and Epoch are required")
 	}
 	if o.Grace == 0 {
@@ -94,9 +107,9 @@ func New(o Options) (*Engine, error) {
 		o: o, metrics: newMetrics(o.Registerer), b: newBuilder(c, o.SetLimit),
 		authz: delta.NewTable(delta.ExtensionType), clusters: delta.NewTable(delta.ClusterType), tables: delta.NewTable(delta.ScopeType),
 		open: make(chan struct{}), views: map[federate.View]*delta.Table{}, members: map[string]*membership{}, drains: map[string]*drain{}, changed: make(chan struct{}),
-		sure: map[string]bool{},
+		sure: map[string]bool{}, epoch: unmarked(o.Epoch.Identifier()),
 	}
-	e.server = delta.NewServer(delta.Options{View: e.view, Identifier: o.Epoch, Observe: delta.Observers(delta.Metrics(o.Registerer, "isthmus_hub"), e.observer())})
+	e.server = delta.NewServer(delta.Options{View: e.view, Identify: o.Epoch.Identifier, Observe: delta.Observers(delta.Metrics(o.Registerer, "isthmus_hub"), e.observer())})
 	if err := delta.TableMetrics(o.Registerer, "isthmus_hub", e.served); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
@@ -136,6 +149,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	backlog := time.NewTimer(time.Hour) // rearmed when something waits
 	defer backlog.Stop()
 	lively := e.o.Liveness.Changed()
+	anew, marked := e.o.Epoch.Changed(), e.o.Epoch.Marked()
 	for {
 		select {
 		case <-ctx.Done():
@@ -145,11 +159,21 @@ func (e *Engine) Start(ctx context.Context) error {
 		case <-lively:
 			lively = e.o.Liveness.Changed()
 			build.Reset(time.Until(p.change(time.Now())))
+		case <-anew:
+			anew = e.o.Epoch.Changed()
+			build.Reset(0) // which begins the streams anew
+		case <-marked:
+			marked = e.o.Epoch.Marked()
+			e.server.Tell()
 		case <-e.o.Registry.Backlog():
 			if due, ok := slow.wake(time.Now()); ok {
 				backlog.Reset(due)
 			}
 		case <-build.C:
+			if !e.certain(ctx) {
+				build.Reset(uncertainRetry)
+				continue
+			}
 			start := time.Now()
 			spokes := e.build()
 			now := time.Now()
@@ -157,6 +181,10 @@ func (e *Engine) Start(ctx context.Context) error {
 				e.metrics.publish.Observe(waited.Seconds())
 			}
 		case <-backlog.C:
+			if !e.certain(ctx) {
+				backlog.Reset(uncertainRetry)
+				continue
+			}
 			start := time.Now()
 			spokes, again := e.buildBacklog()
 			now := time.Now()

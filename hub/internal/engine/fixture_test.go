@@ -187,7 +187,7 @@ func prepare(t testing.TB, change ...func(*Options)) *fixture {
 		ca: newAuthority(t), metrics: prometheus.NewRegistry(),
 	}
 	o := Options{
-		Fleet: testFleet, Epoch: testEpoch, Registry: f.registry, Liveness: f.facts, Synced: func(context.Context) bool { return true },
+		Fleet: testFleet, Epoch: newStore(testEpoch), Registry: f.registry, Liveness: f.facts, Synced: func(context.Context) bool { return true },
 		Peer: identity.PeerID, Log: slog.New(slog.DiscardHandler), Registerer: f.metrics, Grace: time.Hour,
 	}
 	for _, c := range change {
@@ -275,6 +275,7 @@ type peer struct {
 	updated   chan struct{}
 	failed    chan error
 	connected int
+	epoch     string        // the only one of which anything is taken
 	hold      chan struct{} // when not nil, updates are taken in only once it is closed
 }
 
@@ -286,7 +287,7 @@ func (f *fixture) connect(m identity.Material, node string, hold chan struct{}) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &peer{held: map[string]map[string]delta.Resource{}, updated: make(chan struct{}, 1), failed: make(chan error, 64), hold: hold}
+	p := &peer{held: map[string]map[string]delta.Resource{}, updated: make(chan struct{}, 1), failed: make(chan error, 64), hold: hold, epoch: testEpoch}
 	c := delta.NewClient(conn, p.options(node))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -34,7 +34,7 @@ func kubeEngine(t *testing.T, c cache.Cache, grace time.Duration) (e *Engine, st
 		t.Fatal(err)
 	}
 	e, err = New(Options{
-		Fleet: testFleet, Epoch: testEpoch, Registry: r, Liveness: observer, Synced: synced, Peer: nobody, Log: log,
+		Fleet: testFleet, Epoch: newStore(testEpoch), Registry: r, Liveness: observer, Synced: synced, Peer: nobody, Log: log,
 		Registerer: prometheus.NewRegistry(), Grace: grace,
 	})
 	if err != nil {

@@ -45,7 +45,7 @@ func (p *peer) options(node string) delta.ClientOptions {
 
 func (p *peer) apply(ctx context.Context, u delta.Update) error {
 	p.mu.Lock()
-	hold := p.hold
+	hold, epoch := p.hold, p.epoch
 	p.mu.Unlock()
 	if hold != nil {
 		select {
@@ -54,8 +54,8 @@ func (p *peer) apply(ctx context.Context, u delta.Update) error {
 			return ctx.Err()
 		}
 	}
-	if u.Identifier != testEpoch {
-		return fmt.Errorf("epoch %q, want %q", u.Identifier, testEpoch)
+	if u.Identifier != epoch {
+		return fmt.Errorf("epoch %q, want %q", u.Identifier, epoch)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -22,6 +22,9 @@ func (e *Engine) view(ctx context.Context, node *corev3.Node) (*delta.View, func
 	if id.Fleet != e.o.Fleet {
 		return nil, nil, e.refuse("other-fleet", codes.PermissionDenied, "the certificate is of another fleet", node, "identity", id.URI())
 	}
+	if err := e.o.Epoch.Claim(ctx, id.Name, delta.SeenBy(node)); err != nil {
+		return nil, nil, e.refuse("unsure", codes.Unavailable, "it is not certain that the hub serves from the store that this router has seen", node, "identity", id.URI(), "error", err)
+	}
 	var open <-chan struct{} = e.open
 	for {
 		changed := e.Changes()

@@ -2,7 +2,7 @@
 // (hub/internal/gateway/program), writes what changed as GatewayPrograms, GatewayProgramSets and certificate bundles into the
 // spokes' namespaces on the hub, and writes back into the users' objects what the spokes report.
 //
-//	gateways, err := gateway.New(gateway.Options{Config: cfg, Manager: mgr, Epoch: epoch, Fleet: engine, Ready: engine.Serving(), ...})
+//	gateways, err := gateway.New(gateway.Options{Config: cfg, Manager: mgr, Epoch: epoch.UID, Fleet: engine, Ready: engine.Serving(), ...})
 //	err = mgr.Add(gateways)
 //
 // Only the leader does so. Each pass looks at everything and writes the difference, so a pass after which nothing is left

@@ -35,6 +35,7 @@ func (c *Controller) pass(ctx context.Context) (again bool) {
 		}
 		return true
 	}
+	c.epoch = c.o.Epoch()
 	h, err := c.read(ctx)
 	if err != nil {
 		c.fail("read", err)
@@ -111,7 +112,7 @@ func (c *Controller) read(ctx context.Context) (*hub, error) {
 		return nil, err
 	}
 	h.in = program.Input{
-		Epoch: c.o.Epoch, Namespaces: namespaces, Defaults: defaults, Spokes: c.spokes(h),
+		Epoch: c.epoch, Namespaces: namespaces, Defaults: defaults, Spokes: c.spokes(h),
 		Classes: pointers(classes.Items), Gateways: pointers(gateways.Items), Grants: pointers(grants.Items),
 		HTTPRoutes: pointers(httpRoutes.Items), GRPCRoutes: pointers(grpcRoutes.Items),
 		Declared:    func(t program.Target) bool { return c.o.Fleet.Declared(t.Namespace, t.Type, t.Name) },

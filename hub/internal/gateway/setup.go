@@ -33,7 +33,7 @@ type Options struct {
 	Client client.Client
 	Direct client.Reader
 
-	Epoch      string
+	Epoch      func() string // changes are told by Fleet
 	Fleet      Fleet
 	Ready      <-chan struct{} // closed when the fleet's resources are known
 	Recorder   events.EventRecorder
@@ -64,6 +64,7 @@ type Controller struct {
 	hashes   map[string]hashed               // of held programs, by namespace and name
 	compiled program.Hashes
 	targets  map[program.Target]bool // what the last pass was told of each backend
+	epoch    string                  // of the last pass
 }
 
 // hashed is the hash of a program's spec at a generation, and what its spoke said of it last.
@@ -76,7 +77,7 @@ type hashed struct {
 
 // New returns a controller that follows nothing yet.
 func New(o Options) (*Controller, error) {
-	if o.Config == nil || o.Cache == nil || o.Client == nil || o.Direct == nil || o.Epoch == "" || o.Fleet == nil || o.Ready == nil ||
+	if o.Config == nil || o.Cache == nil || o.Client == nil || o.Direct == nil || o.Epoch == nil || o.Fleet == nil || o.Ready == nil ||
 		o.Recorder == nil || o.Registerer == nil || o.Log == nil {
 		return nil, errors.New("gateway: Config, Cache, Client, Direct, Epoch, Fleet, Ready, Recorder, Registerer and Log are required")
 	}
@@ -121,7 +122,7 @@ func (c *Controller) Start(ctx context.Context) error {
 		case <-retry.C:
 		case <-changes:
 			changes = c.o.Fleet.Changes()
-			if !c.targetsChanged() {
+			if !c.targetsChanged() && c.o.Epoch() == c.epoch {
 				continue
 			}
 		case <-resync.C:

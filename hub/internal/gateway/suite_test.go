@@ -151,7 +151,7 @@ func (f *fixture) run(cfg *rest.Config, change ...func(*Options)) {
 	ready := make(chan struct{})
 	close(ready)
 	o := Options{
-		Config: cfg, Cache: mgr.GetCache(), Client: interceptor.NewClient(inner, f.writes.funcs()), Direct: mgr.GetAPIReader(), Epoch: "epoch-1",
+		Config: cfg, Cache: mgr.GetCache(), Client: interceptor.NewClient(inner, f.writes.funcs()), Direct: mgr.GetAPIReader(), Epoch: func() string { return "epoch-1" },
 		Fleet: f.fleet, Ready: ready, Recorder: mgr.GetEventRecorder("test"), Registerer: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 		Retry: 200 * time.Millisecond,
 	}

@@ -140,7 +140,7 @@ func (c *Controller) deleteProgram(ctx context.Context, held *v1alpha1.GatewayPr
 // writeSet says which programs there are.
 func (c *Controller) writeSet(ctx context.Context, s *v1alpha1.Spoke, held *v1alpha1.GatewayProgramSet, want program.Programs) error {
 	count, hash := digest.Programs(slices.Collect(maps.Keys(want)))
-	spec := v1alpha1.GatewayProgramSetSpec{Epoch: c.o.Epoch, Programs: v1alpha1.ProgramDigest{Count: &count, Hash: hash}}
+	spec := v1alpha1.GatewayProgramSetSpec{Epoch: c.epoch, Programs: v1alpha1.ProgramDigest{Count: &count, Hash: hash}}
 	if s.Spec.Gateway != nil {
 		spec.ClassName = s.Spec.Gateway.ClassName
 	}

@@ -38,7 +38,7 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 			Name: "isthmus_apply_drifts_total", Help: "Programmed objects that somebody else changed and that were put back.",
 		}, []string{"kind"}),
 		stale: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "isthmus_apply_stale", Help: "1 while nothing is removed: the hub's programs are missing, incomplete, or of an epoch that is not acknowledged.",
+			Name: "isthmus_apply_stale", Help: "1 while nothing is removed: the hub's programs are missing, incomplete, earlier than what was in force, or of an epoch that is not acknowledged.",
 		}),
 		reasons: map[string]string{},
 	}

@@ -1,6 +1,9 @@
 package apply_test
 
 import (
+	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -83,6 +86,42 @@ func TestHubComesBackEmpty(t *testing.T) {
 		w.hasOnly()
 		w.setCondition(third, v1alpha1.ProgramSetStale, v1alpha1.ReasonComplete)
 	})
+}
+
+// TestHubWasRestored: the set is an earlier state than what things were removed by. Nothing goes, until it is as new again.
+func TestHubWasRestored(t *testing.T) {
+	w := newWorld(t, "restored")
+	w.program(w.onHub, "gw", "e1", nil, gateway("gw", "*.example.com"))
+	w.program(w.onHub, "shop", "e1", nil, route("shop", "gw", "/shop/agent/cart"))
+	w.count(w.onHub, "e1")
+	w.start(w.onHub)
+	w.hasOnly("Gateway gw", "HTTPRoute shop")
+	w.setCondition(w.onHub, v1alpha1.ProgramSetStale, v1alpha1.ReasonComplete)
+	w.stop()
+	// An API server lowers no generation. What the applier remembers is raised instead.
+	remembered := &corev1.ConfigMap{}
+	if err := w.cluster.Get(t.Context(), client.ObjectKey{Namespace: w.here, Name: apply.EpochConfigMap}, remembered); err != nil {
+		t.Fatal(err)
+	}
+	uid, generation, ok := strings.Cut(remembered.Data["newestSet"], "/")
+	n, err := strconv.Atoi(generation)
+	if !ok || err != nil {
+		t.Fatalf("remembered %v", remembered.Data)
+	}
+	remembered.Data["newestSet"] = fmt.Sprintf("%s/%d", uid, n+3)
+	if err := w.cluster.Update(t.Context(), remembered); err != nil {
+		t.Fatal(err)
+	}
+	w.unprogram(w.onHub, "shop")
+	w.count(w.onHub, "e1") // n+1
+	w.start(w.onHub)
+	message := w.setCondition(w.onHub, v1alpha1.ProgramSetStale, v1alpha1.ReasonBehind)
+	w.g.Expect(message).To(ContainSubstring("1 objects"))
+	w.keeps("Gateway gw", "HTTPRoute shop")
+	w.count(w.onHub, "e1", "more") // n+2
+	w.count(w.onHub, "e1")         // n+3
+	w.hasOnly("Gateway gw")
+	w.setCondition(w.onHub, v1alpha1.ProgramSetStale, v1alpha1.ReasonComplete)
 }
 
 // TestNotOurs has users' objects in the way.

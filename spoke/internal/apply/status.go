@@ -165,7 +165,7 @@ func complains(p v1alpha1.ProgramParentStatus) bool {
 }
 
 // reportSet writes the set's status: whether there is a class, and whether something is kept that the hub no longer names.
-func (a *Applier) reportSet(ctx context.Context, set *v1alpha1.GatewayProgramSet, acknowledged string, complete bool, surplus int) (time.Duration, error) {
+func (a *Applier) reportSet(ctx context.Context, set *v1alpha1.GatewayProgramSet, j judged) (time.Duration, error) {
 	now := a.opts.Clock.Now()
 	ready := metav1.Condition{Type: v1alpha1.ProgramSetReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonReady, ObservedGeneration: set.Generation}
 	c := a.class()
@@ -173,13 +173,13 @@ func (a *Applier) reportSet(ctx context.Context, set *v1alpha1.GatewayProgramSet
 	if c.name == "" {
 		ready.Status, ready.Reason = metav1.ConditionFalse, c.reason
 	}
-	stale, again := a.stale(set, acknowledged, complete, surplus, now)
+	stale, again := a.stale(set, j, now)
 	h := a.session()
 	if h == nil {
 		return again, nil
 	}
 	at := metav1.NewTime(now)
-	status := v1alpha1.GatewayProgramSetStatus{AcknowledgedEpoch: acknowledged, Conditions: []metav1.Condition{
+	status := v1alpha1.GatewayProgramSetStatus{AcknowledgedEpoch: j.acknowledged, Conditions: []metav1.Condition{
 		since(set.Status.Conditions, ready, at), since(set.Status.Conditions, stale, at),
 	}}
 	if equality.Semantic.DeepEqual(status, set.Status) {
@@ -193,27 +193,30 @@ func (a *Applier) reportSet(ctx context.Context, set *v1alpha1.GatewayProgramSet
 }
 
 // stale is the set's condition Stale, and when to look again.
-func (a *Applier) stale(set *v1alpha1.GatewayProgramSet, acknowledged string, complete bool, surplus int, now time.Time) (metav1.Condition, time.Duration) {
+func (a *Applier) stale(set *v1alpha1.GatewayProgramSet, j judged, now time.Time) (metav1.Condition, time.Duration) {
 	c := metav1.Condition{Type: v1alpha1.ProgramSetStale, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonComplete, ObservedGeneration: set.Generation,
 		Message: "what the hub no longer programs is removed"}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
-	case complete:
+	case j.complete:
 		a.lacking = time.Time{}
 	case a.lacking.IsZero():
 		a.lacking = now
 	}
 	var again time.Duration
-	if wait := incompleteGrace - now.Sub(a.lacking); !complete && wait > 0 {
+	if wait := incompleteGrace - now.Sub(a.lacking); !j.complete && wait > 0 {
 		again = wait
 	}
 	switch {
-	case acknowledged != set.Spec.Epoch:
+	case j.acknowledged != set.Spec.Epoch:
 		c.Status, c.Reason = metav1.ConditionTrue, v1alpha1.ReasonEpochChanged
 		c.Message = fmt.Sprintf("the hub began anew and does not program %d objects that are in this cluster: they are kept until it does, or until the set is annotated with %s=%s",
-			surplus, AcknowledgeAnnotation, set.Spec.Epoch)
-	case !complete && again == 0:
+			j.surplus, AcknowledgeAnnotation, set.Spec.Epoch)
+	case j.behind:
+		c.Status, c.Reason = metav1.ConditionTrue, v1alpha1.ReasonBehind
+		c.Message = fmt.Sprintf("this is an earlier state of the programs than one that was in force: the hub's store was restored from a backup, or is read late. %d objects are kept", j.surplus)
+	case !j.complete && again == 0:
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonIncomplete, "the programs are not those that the set counts: nothing is removed until they are"
 	}
 	if c.Status == metav1.ConditionTrue {

@@ -3,6 +3,8 @@ package apply
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -18,6 +20,8 @@ const (
 	// cluster because a hub that comes back empty has lost what it was told.
 	EpochConfigMap = "isthmus-programs"
 	epochKey       = "acknowledgedEpoch"
+	// newestKey is of the newest set within that epoch that things were removed by: "<UID>/<generation>".
+	newestKey = "newestSet"
 	// AcknowledgeAnnotation of a GatewayProgramSet names the epoch that is to be acknowledged although things would go.
 	AcknowledgeAnnotation = "isthmus.dev/acknowledge-epoch"
 	// incompleteGrace is how long programs and their set may disagree before it is said: each change of one passes it.
@@ -26,8 +30,9 @@ const (
 
 // epoch is the acknowledged one, as far as it is known.
 type epoch struct {
-	known bool
-	value string
+	known  bool
+	value  string
+	newest string
 }
 
 // whole judges the programs together: the epoch, what may be removed, and the set's status.
@@ -57,14 +62,47 @@ func (a *Applier) whole(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	var trouble error
-	if complete && acknowledged == set.Spec.Epoch {
-		trouble = a.remove(ctx, surplus)
+	behind := a.behind(set)
+	if complete && acknowledged == set.Spec.Epoch && !behind {
+		if trouble = a.note(ctx, set); trouble == nil {
+			trouble = a.remove(ctx, surplus)
+		}
 	}
-	again, err := a.reportSet(ctx, set, acknowledged, complete, len(surplus))
+	again, err := a.reportSet(ctx, set, judged{acknowledged: acknowledged, complete: complete, behind: behind, surplus: len(surplus)})
 	if trouble != nil {
 		err = trouble
 	}
 	return again, err
+}
+
+// judged is what is said of the set.
+type judged struct {
+	acknowledged     string
+	complete, behind bool
+	surplus          int
+}
+
+// behind says whether the set is an earlier state of one that things were removed by. The hub's store was restored from a backup, or an
+// API server of the hub's reads late: the first ends with another epoch, the second by itself.
+func (a *Applier) behind(set *v1alpha1.GatewayProgramSet) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	uid, text, _ := strings.Cut(a.epoch.newest, "/")
+	newest, err := strconv.ParseInt(text, 10, 64)
+	return err == nil && uid == string(set.UID) && set.Spec.Epoch == a.epoch.value && set.Generation < newest
+}
+
+// note keeps, before anything is removed by a set, which one it is.
+func (a *Applier) note(ctx context.Context, set *v1alpha1.GatewayProgramSet) error {
+	a.mu.Lock()
+	e := a.epoch
+	a.mu.Unlock()
+	newest := fmt.Sprintf("%s/%d", set.UID, set.Generation)
+	if e.newest == newest {
+		return nil
+	}
+	e.newest = newest
+	return a.keepEpoch(ctx, e)
 }
 
 // agrees says whether the programs are those that the set counts.
@@ -154,7 +192,7 @@ func (a *Applier) acknowledged(ctx context.Context) (string, error) {
 	}
 	e = epoch{known: true}
 	if err == nil {
-		e.value = cm.Data[epochKey]
+		e.value, e.newest = cm.Data[epochKey], cm.Data[newestKey]
 	}
 	a.mu.Lock()
 	a.epoch = e
@@ -163,17 +201,24 @@ func (a *Applier) acknowledged(ctx context.Context) (string, error) {
 }
 
 func (a *Applier) acknowledge(ctx context.Context, value string) error {
+	if err := a.keepEpoch(ctx, epoch{known: true, value: value}); err != nil {
+		return err
+	}
+	a.opts.Log.Info("the hub's epoch is acknowledged: what its complete programs lack is removed", "epoch", value)
+	return nil
+}
+
+func (a *Applier) keepEpoch(ctx context.Context, e epoch) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	cm := applycorev1.ConfigMap(EpochConfigMap, a.opts.Namespace).WithData(map[string]string{epochKey: value}).
+	cm := applycorev1.ConfigMap(EpochConfigMap, a.opts.Namespace).WithData(map[string]string{epochKey: e.value, newestKey: e.newest}).
 		WithLabels(map[string]string{"app.kubernetes.io/managed-by": "isthmus"})
 	_, err := a.opts.Kubernetes.CoreV1().ConfigMaps(a.opts.Namespace).Apply(ctx, cm, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
 	if err != nil {
 		return fmt.Errorf("keep the acknowledged epoch: %w", err)
 	}
-	a.opts.Log.Info("the hub's epoch is acknowledged: what its complete programs lack is removed", "epoch", value)
 	a.mu.Lock()
-	a.epoch = epoch{known: true, value: value}
+	a.epoch = e
 	a.mu.Unlock()
 	return nil
 }

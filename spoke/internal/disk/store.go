@@ -39,6 +39,7 @@ type Header struct {
 	UID8   string `json:"uid8,omitempty"`  // empty until the relay has an identity
 	Epoch  string `json:"epoch,omitempty"` // of the hub that served what is in the file
 	Whole  bool   `json:"whole,omitempty"` // the file holds all of a view, not only what came before the relay ended
+	Mark   string `json:"mark,omitempty"`  // the newest of that hub's store that the relay was told
 }
 
 // Contents are what a file held: type URL to resources.
@@ -135,7 +136,7 @@ func (s *Store) load(want Header) (c Contents, err error) {
 		if s.header.UID8 == "" {
 			s.header.UID8 = c.Header.UID8
 		}
-		s.header.Epoch, s.header.Whole = c.Header.Epoch, c.Header.Whole
+		s.header.Epoch, s.header.Mark, s.header.Whole = c.Header.Epoch, c.Header.Mark, c.Header.Whole
 	}
 	return c, err
 }
@@ -241,6 +242,18 @@ func (s *Store) change(f func(*Header)) {
 	was := s.header
 	f(&s.header)
 	changed := s.header != was
+	s.dirty = s.dirty || changed
+	s.mu.Unlock()
+	if changed {
+		s.signal()
+	}
+}
+
+// SetMark notes the newest mark of the hub's store; it goes to the disk with the next batch of anything, or by itself.
+func (s *Store) SetMark(mark string) {
+	s.mu.Lock()
+	changed := s.header.Mark != mark
+	s.header.Mark = mark
 	s.dirty = s.dirty || changed
 	s.mu.Unlock()
 	if changed {

@@ -139,3 +139,52 @@ func TestASiblingsViewInsteadOfAPart(t *testing.T) {
 		t.Error("a second view was taken")
 	}
 }
+
+// TestMarks: the newest mark of the epoch that is held is told, whichever replica of the hub spoke last; that of an epoch that is not
+// believed is not.
+func TestMarks(t *testing.T) {
+	m := restored("e1", "ns/a")
+	if got := m.seen(); got != "e1" {
+		t.Errorf("seen %q", got)
+	}
+	for _, c := range [][2]string{{"e1;mark=9.x.c", "e1;mark=9.x.c"}, {"e1;mark=10.x.c", "e1;mark=10.x.c"}, {"e1;mark=9.x.c", "e1;mark=10.x.c"}, {"e1", "e1;mark=10.x.c"}} {
+		m.take(delta.Update{Type: router.ScopeType, Identifier: c[0]})
+		if got := m.seen(); got != c[1] {
+			t.Errorf("after %q seen %q, want %q", c[0], got, c[1])
+		}
+	}
+	synced(m, "e2;mark=3.y.c", "ns/a")
+	if got := m.seen(); got != "e1;mark=10.x.c" {
+		t.Errorf("seen %q while e2 is not believed", got)
+	}
+	synced(m, "e2;supersedes=e1;mark=4.y.c", "ns/a")
+	if got := m.seen(); got != "e2;mark=4.y.c" {
+		t.Errorf("seen %q in the adopted epoch", got)
+	}
+	m = newMirror()
+	m.restore(disk.Contents{Header: disk.Header{Epoch: "e1", Mark: "5.x.c"}})
+	if got := m.seen(); got != "e1;mark=5.x.c" {
+		t.Errorf("seen %q after a restart", got)
+	}
+}
+
+// TestWhatIsKeptWithinAResource holds up the adoption like a resource that is kept.
+func TestWhatIsKeptWithinAResource(t *testing.T) {
+	m := restored("e1", "ns/a")
+	if !m.foreign(delta.ParseEpoch("e2")) || m.foreign(delta.ParseEpoch("e1")) || m.foreign(delta.ParseEpoch("e2;supersedes=e1")) || newMirror().foreign(delta.ParseEpoch("e2")) {
+		t.Error("foreign is another epoch than what is held, unless it is acknowledged")
+	}
+	m.take(delta.Update{Type: router.ScopeType, Upsert: scopes("ns/a"), Identifier: "e2"}, scopes("ns/a")...)
+	if _, ok := m.doubted(delta.ParseEpoch("e2"), router.ScopeType, "ns/a"); !ok {
+		t.Error("what is kept is believed")
+	}
+	if _, ok := m.doubted(delta.ParseEpoch("e2;supersedes=e1"), router.ScopeType, "ns/a"); ok {
+		t.Error("not believed after the acknowledgement")
+	}
+	if v := synced(m, "e2"); v.epoch != "" || !m.stale() {
+		t.Errorf("%+v, stale %v", v, m.stale())
+	}
+	if v := m.take(delta.Update{Type: router.ScopeType, Upsert: scopes("ns/a"), Identifier: "e2"}); v.epoch != "e2" || m.stale() {
+		t.Errorf("%+v, stale %v; want the epoch adopted", v, m.stale())
+	}
+}

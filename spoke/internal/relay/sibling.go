@@ -153,6 +153,7 @@ func (r *Relay) askSibling(ctx context.Context, address string) bool {
 		}
 		r.store.SetOwner("", c.Header.Epoch)
 		r.store.SetWhole()
+		r.store.SetMark(c.Header.Mark)
 	}
 	r.cfg.Log.Info("the relay starts from another router's view", "sibling", address, "resources", found, "epoch", c.Header.Epoch)
 	if r.resume != nil {
@@ -178,7 +179,8 @@ func (r *Relay) fetch(ctx context.Context, address string) (disk.Contents, error
 		Node:  &corev3.Node{Id: r.cfg.Spoke, Cluster: "sibling"},
 		Types: upstreamTypes,
 		Apply: func(_ context.Context, u delta.Update) error {
-			c.Header.Epoch = u.Identifier
+			epoch := delta.ParseEpoch(u.Identifier)
+			c.Header.Epoch, c.Header.Mark = epoch.UID, epoch.Mark
 			c.Tables[u.Type] = append(c.Tables[u.Type], u.Upsert...)
 			if synced[u.Type] = synced[u.Type] || u.Synced; complete(synced) {
 				cancel()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/isthmus-dev/isthmus/internal/delta"
 	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/spoke/internal/overlay"
 )
 
 // server serves Envoy: all tables on one ADS stream, and the secrets on SDS streams. These are two servers on one socket, so
@@ -103,6 +104,7 @@ func (r *Relay) followAs(ctx context.Context) error {
 		Node:  &corev3.Node{Id: r.cfg.Spoke, Cluster: "relay"},
 		Types: upstreamTypes,
 		Held:  r.mirror.held,
+		Seen:  r.mirror.seen,
 		Apply: r.apply,
 		Connected: func() {
 			r.metrics.hubConnected.Set(1)
@@ -171,9 +173,10 @@ func (r *Relay) apply(_ context.Context, u delta.Update) error {
 	}
 	r.intake.Lock()
 	defer r.intake.Unlock()
-	v := r.mirror.take(u)
+	u, merged := r.keep(u)
+	v := r.mirror.take(u, merged...)
 	if len(v.kept) > 0 {
-		r.cfg.Log.Error("the hub is of another epoch and withdraws what it never served; it is kept", "type", u.Type, "resources", len(v.kept), "epoch", u.Identifier)
+		r.cfg.Log.Error("the hub is of another epoch and lacks what it never served; it is kept", "type", u.Type, "resources", len(v.kept), "epoch", u.Identifier)
 	}
 	r.metrics.stale.Set(map[bool]float64{true: 1}[r.mirror.stale()])
 	r.core.Mirror(u.Type, u.Upsert, v.remove)
@@ -184,9 +187,34 @@ func (r *Relay) apply(_ context.Context, u delta.Update) error {
 		if v.synced {
 			r.store.SetWhole()
 		}
+		if v.mark != "" {
+			r.store.SetMark(v.mark)
+		}
 	}
 	if v.synced {
 		r.core.After(func() { r.ready.Source("hub", false) })
 	}
 	return nil
+}
+
+// keep puts what is held and a hub of another epoch lacks into what it says. It returns what it changed as the hub said it.
+func (r *Relay) keep(u delta.Update) (delta.Update, []delta.Resource) {
+	hub := delta.ParseEpoch(u.Identifier)
+	var merged []delta.Resource
+	for i, said := range u.Upsert {
+		before, doubted := r.mirror.doubted(hub, u.Type, said.Name)
+		held, ok := r.raw[u.Type].Get(said.Name)
+		if !doubted || !ok {
+			continue
+		}
+		with, kept, err := overlay.Keep(u.Type, held, before, said)
+		if err != nil {
+			r.cfg.Log.Error("what is held cannot be kept beside what the hub says; the hub's counts", "type", u.Type, "name", said.Name, "error", err)
+		}
+		if kept {
+			merged = append(merged, said)
+			u.Upsert[i] = with
+		}
+	}
+	return u, merged
 }

@@ -31,6 +31,22 @@ func fault(name func() string) *cobra.Command {
 	return c
 }
 
+func snapshot(name func() string) *cobra.Command {
+	return &cobra.Command{
+		Use: "snapshot save|restore NAME", Args: cobra.ExactArgs(2),
+		Short: "Copy what the hub's etcd holds, or put a copy back; its control plane is down meanwhile",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := lab.Attach(name())
+			if err != nil {
+				return err
+			}
+			began := time.Now()
+			acted, err := l.Snapshot(cmd.Context(), args[0], args[1])
+			return said("snapshot "+args[0], began, acted, err)
+		},
+	}
+}
+
 // said prints what was done to what, and since when: this command's own start takes longer than many a fault is to last.
 func said(what string, began time.Time, acted []string, err error) error {
 	for _, a := range acted {

@@ -76,7 +76,7 @@ func Start(ctx context.Context, c plan.Cluster, dir, logs string, bin Binaries, 
 		keep("etcd", bin.Etcd, etcdArgs(dir)),
 		keep("apiserver", bin.APIServer, apiServerArgs(c, files)))
 	if err == nil {
-		err = p.ready(ctx)
+		err = p.Ready(ctx)
 	}
 	if err == nil {
 		err = errors.Join(
@@ -143,8 +143,8 @@ func controllerArgs(f pki.Files) []string {
 	}
 }
 
-// ready waits until the API server says that it is.
-func (p *Plane) ready(ctx context.Context) error {
+// Ready waits until the API server says that it is.
+func (p *Plane) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)

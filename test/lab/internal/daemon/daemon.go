@@ -46,6 +46,8 @@ type Daemon struct {
 	mu       sync.Mutex
 	clusters map[string]*cluster
 	links    *links
+
+	snapshots sync.Mutex // one at a time
 }
 
 // Main runs the daemon of the lab in dir. File 3 takes its progress, file 4 is closed by who started it if that one

@@ -55,6 +55,8 @@ func (d *Daemon) handle(ctx context.Context, conn *net.UnixConn) {
 		reply.Acted, err = d.fault(ctx, *req.Fault)
 	case req.Link != nil:
 		reply.Acted, err = d.links.do(*req.Link)
+	case req.Snapshot != nil:
+		reply.Acted, err = d.snapshot(ctx, *req.Snapshot)
 	case req.Run != nil:
 		reply.Code, err = d.run(ctx, conn, *req.Run, files)
 	default:

@@ -21,6 +21,14 @@ type Request struct {
 	Fault  *FaultRequest `json:"fault,omitempty"`
 	Link   *LinkRequest  `json:"link,omitempty"`
 	Run    *RunRequest   `json:"run,omitempty"`
+
+	Snapshot *SnapshotRequest `json:"snapshot,omitempty"`
+}
+
+// SnapshotRequest saves or restores what the hub's etcd holds.
+type SnapshotRequest struct {
+	Kind string `json:"kind"` // save, restore
+	Name string `json:"name"`
 }
 
 // FaultRequest acts on processes: kill, stop, cont, term, restart.
