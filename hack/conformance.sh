@@ -45,6 +45,8 @@ each() {
   local failed=0 name
   for name in $1; do
     one "$name" "${@:2}" || failed=1
+    # The tests remove their namespaces at the end; the next arrangement makes them anew.
+    bin/lab exec -- kubectl wait --for=delete --timeout=5m namespace/gateway-conformance-{infra,app-backend,web-backend} || failed=1
   done
   return "$failed"
 }
