@@ -276,6 +276,7 @@ func faults(t *testing.T, l *Lab) {
 		t.Fatal(err)
 	}
 	wantReady(t, l, "default", "p", 2)
+	snapshots(t, l)
 }
 
 func balanced(t *testing.T, l *Lab) {

@@ -1,0 +1,141 @@
+package suite
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// stores are faults of what the hub's etcd holds.
+func stores() []Scenario {
+	w := &watch{}
+	return []Scenario{{
+		Name: "hub-store-old", Fault: "etcd of the hub restored from a snapshot that lacks an agent", Group: "control", Harmless: true, Hold: brief,
+		Arrange: []Step{snapshot("save"), run("{other}", "late", 1), answersAt("{client}", "late", "{other}"), counted(3)},
+		Inject:  []Step{w.begin("late"), snapshot("restore"), foundOut},
+		Heal:    []Step{hasPlace("late", "{other}"), acknowledge, answersAt("{client}", "late", "{other}"), w.end, withdraw("{other}", "late")},
+	}}
+}
+
+// snapshot saves what the hub's etcd holds, or puts it back.
+func snapshot(kind string) Step {
+	return func(ctx context.Context, s *stage) error {
+		ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, filepath.Join(s.fleet.bin, "lab"), "--name", s.fleet.lab, "snapshot", kind, "chaos").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("lab snapshot %s: %w: %s", kind, err, bytes.TrimSpace(out))
+		}
+		return nil
+	}
+}
+
+// watch asks for an agent all the time: it must answer, whatever the hub has forgotten.
+type watch struct {
+	cancel       context.CancelFunc
+	running      sync.WaitGroup
+	asked, fails int
+	began        time.Time
+	first, last  time.Duration // failures, since began
+	why          error
+}
+
+func (w *watch) begin(name string) Step {
+	return func(ctx context.Context, s *stage) error {
+		ctx, w.cancel = context.WithCancel(ctx)
+		w.asked, w.fails, w.first, w.last, w.why, w.began = 0, 0, 0, 0, nil, time.Now()
+		w.running.Go(func() {
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				_, err := s.ask(ctx, s.client, name)
+				if ctx.Err() != nil {
+					return
+				}
+				if w.asked++; err != nil {
+					if w.last = time.Since(w.began); w.fails == 0 {
+						w.first = w.last
+					}
+					w.fails, w.why = w.fails+1, err
+				}
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
+			}
+		})
+		return nil
+	}
+}
+
+func (w *watch) end(context.Context, *stage) error {
+	if w.cancel == nil {
+		return nil
+	}
+	w.cancel()
+	w.running.Wait()
+	if w.fails > 0 || w.asked == 0 {
+		return fmt.Errorf("%d of %d requests for the agent that the restored store lacks failed, %.1f to %.1f s after the restoration began: %w",
+			w.fails, w.asked, w.first.Seconds(), w.last.Seconds(), w.why)
+	}
+	return nil
+}
+
+// epoch is what the hub's store says of itself.
+func (s *stage) epoch(ctx context.Context) (*corev1.ConfigMap, error) {
+	cm := &corev1.ConfigMap{}
+	err := s.fleet.Hub.client.Get(ctx, client.ObjectKey{Namespace: "isthmus-system", Name: "isthmus-epoch"}, cm)
+	return cm, err
+}
+
+// counted waits until the store has counted some marks more.
+func counted(marks uint64) Step {
+	return func(ctx context.Context, s *stage) error {
+		from := uint64(0)
+		return s.await(ctx, "marks of the hub's store", func(ctx context.Context) error {
+			cm, err := s.epoch(ctx)
+			if err != nil {
+				return err
+			}
+			n, err := strconv.ParseUint(cm.Data["mark"], 10, 64)
+			if from == 0 {
+				from = n
+			}
+			if err == nil && n < from+marks {
+				err = fmt.Errorf("mark %d, waiting for %d", n, from+marks)
+			}
+			return err
+		})
+	}
+}
+
+// foundOut waits until the hub says that its store was restored.
+func foundOut(ctx context.Context, s *stage) error {
+	return s.await(ctx, "a new epoch", func(ctx context.Context) error {
+		cm, err := s.epoch(ctx)
+		if err == nil && cm.Data["restored"] == cm.Data["supersedes"] {
+			err = fmt.Errorf("the hub believes its store: %v", cm.Data)
+		}
+		return err
+	})
+}
+
+// acknowledge says, as an administrator, that the new epoch has taken the place of those that were lost.
+func acknowledge(ctx context.Context, s *stage) error {
+	cm, err := s.epoch(ctx)
+	if err != nil {
+		return err
+	}
+	before := cm.DeepCopy()
+	cm.Data["supersedes"] = cm.Data["restored"]
+	return s.fleet.Hub.client.Patch(ctx, cm, client.MergeFrom(before))
+}
