@@ -1,7 +1,10 @@
 package hub
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,10 +81,15 @@ func TestTwoReplicas(t *testing.T) {
 // tells the other replica, and takes the acknowledgement without a restart.
 func findsOut(t *testing.T, c client.Client, backup *corev1.ConfigMap, r *router, connect func() func()) (leave func()) {
 	t.Helper()
-	old := delta.ParseEpoch(r.seen())
-	if old.Mark == "" {
-		t.Fatalf("the router was told %q, want a mark", r.seen())
-	}
+	var old delta.Epoch
+	wait(t, func() error { // until the copy lacks a mark that was told: what happens within one is not noticed
+		old = delta.ParseEpoch(r.seen())
+		told, _, _ := strings.Cut(old.Mark, ".")
+		if n, err := strconv.ParseUint(told, 10, 64); err != nil || n <= number(t, backup) {
+			return fmt.Errorf("the router was told %q, the copy has %q", r.seen(), backup.Data["mark"])
+		}
+		return nil
+	})
 	change := func(f func(*corev1.ConfigMap)) {
 		wait(t, func() error {
 			cm := epochOf(t, c)
@@ -106,6 +114,16 @@ func findsOut(t *testing.T, c client.Client, backup *corev1.ConfigMap, r *router
 	return leave
 }
 
+// number is that of a store's newest mark.
+func number(t *testing.T, store *corev1.ConfigMap) uint64 {
+	t.Helper()
+	n, err := strconv.ParseUint(store.Data["mark"], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 func epochOf(t *testing.T, c client.Client) *corev1.ConfigMap {
 	t.Helper()
 	cm := &corev1.ConfigMap{}
@@ -121,7 +139,7 @@ func (e testError) Error() string { return string(e) }
 
 const errStillLeads = testError("still leading although the API server is gone")
 
-// usurp gives the leadership to nobody, for a moment.
+// usurp gives the leadership to nobody, for a moment, and returns when somebody has taken it again.
 func usurp(t *testing.T, c client.Client) {
 	t.Helper()
 	wait(t, func() error {
@@ -132,5 +150,15 @@ func usurp(t *testing.T, c client.Client) {
 		now := metav1.NewMicroTime(time.Now())
 		lease.Spec.HolderIdentity, lease.Spec.LeaseDurationSeconds, lease.Spec.RenewTime = ptr.To("nobody"), ptr.To[int32](1), &now
 		return c.Update(t.Context(), &lease)
+	})
+	wait(t, func() error {
+		var lease coordinationv1.Lease
+		if err := c.Get(t.Context(), client.ObjectKey{Namespace: "isthmus-system", Name: "isthmus-hub"}, &lease); err != nil {
+			return err
+		}
+		if *lease.Spec.HolderIdentity == "nobody" {
+			return errors.New("nobody leads")
+		}
+		return nil
 	})
 }
