@@ -30,6 +30,7 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/delta"
 	"github.com/isthmus-dev/isthmus/internal/digest"
 	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/test/freeport"
 	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
@@ -144,8 +145,8 @@ func leader(t *testing.T, a, b *replica) (leads, other *replica) {
 func testOptions(t *testing.T, cfg *rest.Config) Options {
 	t.Helper()
 	o := Options{
-		Fleet: "fleet", Namespace: "isthmus-system", GRPCAddress: freeAddress(t), AdvertiseAddress: "hub.example.com:8443",
-		APIServerURL: cfg.Host, MetricsAddress: freeAddress(t), HealthAddress: freeAddress(t), DebugAddress: freeAddress(t),
+		Fleet: "fleet", Namespace: "isthmus-system", GRPCAddress: freeport.Address(t), AdvertiseAddress: "hub.example.com:8443",
+		APIServerURL: cfg.Host, MetricsAddress: freeport.Address(t), HealthAddress: freeport.Address(t), DebugAddress: freeport.Address(t),
 		LeaseDuration: 10 * time.Second, MassPercent: 50, StartGrace: 5 * time.Second, Limits: DefaultLimits(), Keepalive: DefaultKeepalive(), Kubeconfig: kubeconfig(t, cfg),
 	}
 	if !strings.HasPrefix(o.APIServerURL, "https://") {

@@ -8,13 +8,15 @@ import (
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/isthmus-dev/isthmus/test/freeport"
 )
 
 // replica is a second controller of the same spoke, with ports of its own.
 func (f *fixture) replica(pod string) *fixture {
 	out := *f
 	out.opts.Pod = pod
-	out.opts.MetricsAddress, out.opts.HealthAddress = twoFreeAddresses(f.T)
+	out.opts.MetricsAddress, out.opts.HealthAddress = freeport.Address(f.T), freeport.Address(f.T)
 	return &out
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -34,6 +33,7 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/internal/identity/identitypb"
 	"github.com/isthmus-dev/isthmus/spoke/internal/hubtest"
+	"github.com/isthmus-dev/isthmus/test/freeport"
 	"github.com/isthmus-dev/isthmus/test/kubetest"
 )
 
@@ -86,7 +86,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	t.Cleanup(func() { f.hub.Stop() })
 	f.hub.Admit("eu", "0123abcd", "right")
-	metrics, health := twoFreeAddresses(t)
+	metrics, health := freeport.Address(t), freeport.Address(t)
 	f.opts = ControllerOptions{
 		Fleet: hubtest.Fleet, Spoke: "eu", Namespace: "isthmus-system", HubAddress: f.hub.Address(),
 		HubCAFile: write("ca.crt", f.hub.Bundle()), JoinTokenFile: write("token", []byte("right")),
@@ -134,21 +134,6 @@ func kubeconfig(t *testing.T, config *rest.Config) []byte {
 		t.Fatal(err)
 	}
 	return out
-}
-
-// twoFreeAddresses holds the first while it takes the second: a port that was let go may be given out again.
-func twoFreeAddresses(t *testing.T) (first, second string) {
-	t.Helper()
-	var addrs [2]string
-	for i := range addrs {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addrs[i] = l.Addr().String()
-	}
-	return addrs[0], addrs[1]
 }
 
 func (f *fixture) create(o client.Object) {

@@ -16,11 +16,11 @@ import (
 
 const childEnv = "ISTHMUS_TEST_CHILD"
 
-// TestSupervisedChild is the child: it says its PID on a pipe and waits for SIGTERM.
-func TestSupervisedChild(t *testing.T) {
+// TestSupervisedChild is the child, and nothing when no supervisor runs it: it says its PID on a pipe and waits for SIGTERM.
+func TestSupervisedChild(*testing.T) {
 	switch os.Getenv(childEnv) {
 	case "":
-		t.Skip("it is run by the tests of the supervisor")
+		return
 	case "bad":
 		os.Exit(3)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/isthmus-dev/isthmus/test/freeport"
 )
 
 // stock is the bootstrap of an Envoy that knows only where the server is.
@@ -139,14 +142,9 @@ func startEnvoy(t *testing.T, xds string) (edge string) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(binary); err != nil {
-		t.Skip("bin/tools/envoy is not there: run `make tools`")
+		t.Fatal("bin/tools/envoy is not there: run `make tools`")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free now
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	_ = l.Close()
+	port := strconv.Itoa(freeport.Take(t, 1)[0])
 	_, xdsPort, _ := net.SplitHostPort(xds)
 	config := strings.NewReplacer("XDS", xdsPort, "EDGE", port).Replace(stock)
 	log := &strings.Builder{}

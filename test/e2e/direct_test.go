@@ -24,6 +24,7 @@ import (
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/delta"
+	"github.com/isthmus-dev/isthmus/test/freeport"
 )
 
 // directBootstrap is a stock Envoy of no relay's: ADS straight from the hub, SDS from a server of its own, one static
@@ -113,7 +114,7 @@ func runDirectEnvoy(t *testing.T, g *ghost) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listen := freePort(t)
+	listen := freeport.Take(t, 1)[0]
 	var boot bytes.Buffer
 	err = directBootstrap.Execute(&boot, map[string]any{"Port": listen, "HubHost": host, "HubPort": port, "Fleet": g.values.Fleet, "Dir": dir})
 	if err != nil {
@@ -141,16 +142,6 @@ func runDirectEnvoy(t *testing.T, g *ghost) string {
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
-}
 
 // serveSecrets plays the SPIRE agent: the ghost's leaf and bundle by SDS over a Unix socket.
 func serveSecrets(t *testing.T, socket string, g *ghost, keyPEM []byte) {

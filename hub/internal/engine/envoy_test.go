@@ -29,6 +29,7 @@ import (
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 	"github.com/isthmus-dev/isthmus/internal/delta"
 	"github.com/isthmus-dev/isthmus/internal/identity"
+	"github.com/isthmus-dev/isthmus/test/freeport"
 )
 
 // A stock Envoy subscribes to the hub itself, over mutual TLS, and does what the tables, clusters, assignments and the
@@ -97,7 +98,8 @@ func startEnvoy(t *testing.T, f *fixture, own identity.Material) *envoy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edge, east := twoFreePorts(t)
+	ports := freeport.Take(t, 2)
+	edge, east := ports[0], ports[1]
 	quoted := func(b []byte) string { return strconv.Quote(string(b)) }
 	tmpl := template.Must(template.New("envoy.yaml.tmpl").Funcs(template.FuncMap{"js": func(s string) string { return s }}).ParseFiles("testdata/envoy.yaml.tmpl"))
 	var config bytes.Buffer
@@ -188,21 +190,6 @@ func secrets(t *testing.T, m identity.Material) int {
 		<-done
 	})
 	return l.Addr().(*net.TCPAddr).Port
-}
-
-// twoFreePorts holds the first while it takes the second: a port that was let go may be given out again.
-func twoFreePorts(t *testing.T) (first, second int) {
-	t.Helper()
-	var ports [2]int
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
-	}
-	return ports[0], ports[1]
 }
 
 // answer asks until the edge answers with a status and, unless it is empty, a body.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,6 +22,7 @@ import (
 	"github.com/isthmus-dev/isthmus/spoke/internal/localtable"
 	"github.com/isthmus-dev/isthmus/spoke/internal/probe"
 	"github.com/isthmus-dev/isthmus/spoke/internal/router"
+	"github.com/isthmus-dev/isthmus/test/freeport"
 )
 
 // site is one "cluster" on loopback: a relay and a real Envoy.
@@ -50,7 +50,7 @@ const patience = time.Minute
 // newSite makes a site; Start starts its relay, startEnvoy its Envoy.
 func newSite(t *testing.T, name string) *site {
 	t.Helper()
-	p := freePorts(t, 4)
+	p := freeport.Take(t, 4)
 	s := &site{t: t, name: name, dir: shortDir(t), ports: router.Ports{Edge: p[0], Gateway: p[1], Eastwest: p[2]}, admin: p[3],
 		identity: identity.NewSource(), client: newClient(t)}
 	return s
@@ -171,20 +171,6 @@ func (s *site) waitReady() {
 		}
 		return err
 	})
-}
-
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = l.Close() }()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }
 
 // eventually polls until f is satisfied.

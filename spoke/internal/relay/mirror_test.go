@@ -32,6 +32,13 @@ func restored(epoch string, names ...string) *mirror {
 	return m
 }
 
+// heard says whether the hub of an epoch has said all that it has.
+func (m *mirror) heard(epoch string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.speaking == epoch && m.allSynced()
+}
+
 func expect(t *testing.T, what string, got, want []string) {
 	t.Helper()
 	if !slices.Equal(got, want) {

@@ -23,6 +23,7 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/delta"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/spoke/internal/router"
+	"github.com/isthmus-dev/isthmus/test/freeport"
 )
 
 // hub is a real delta server over mTLS; the test writes its tables.
@@ -37,7 +38,7 @@ type hub struct {
 
 func startHub(t *testing.T, ca *authority) *hub {
 	t.Helper()
-	h := &hub{t: t, addr: "127.0.0.1:0", epoch: "epoch-1", src: identity.NewSource()}
+	h := &hub{t: t, addr: freeport.Address(t), epoch: "epoch-1", src: identity.NewSource()}
 	if err := h.src.Set(ca.issue(identity.HubURI("fleet"), identity.HubDNSName("fleet"))); err != nil {
 		t.Fatal(err)
 	}
@@ -299,12 +300,14 @@ func testEmptyHub(t *testing.T, f *fleet, far2, fresh *pod) {
 	f.hub.start()
 	answeredBy(t, f.eu, "/new/agent/far", "fresh", "us")
 	answeredBy(t, f.eu, "/ns/agent/far", "far2", "us")
-	eventually(t, "the relay says that it is stale", func() error {
-		if f.eu.metric(t, "isthmus_relay_stale") != 1 {
-			return fmt.Errorf("it does not")
-		}
-		return nil
-	})
+	for _, s := range []*site{f.eu, f.us} {
+		eventually(t, "the relay of "+s.name+" has heard all of the new hub, and says that it is stale", func() error {
+			if m := s.relay.mirror; !m.heard("epoch-2") || s.metric(t, "isthmus_relay_stale") != 1 {
+				return fmt.Errorf("it has not, or does not")
+			}
+			return nil
+		})
+	}
 	// What the new hub served it may withdraw.
 	f.hub.tables[router.ScopeType].Apply(nil, []string{"ns/new"})
 	eventually(t, "an explicit removal counts", func() error {

@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -12,12 +11,13 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/delta"
 	"github.com/isthmus-dev/isthmus/spoke/internal/disk"
 	"github.com/isthmus-dev/isthmus/spoke/internal/router"
+	"github.com/isthmus-dev/isthmus/test/freeport"
 )
 
 // TestSibling: the hub is dead, and a router whose disk has a part of a view starts beside one that has all of one.
 func TestSibling(t *testing.T) {
 	f := newFleet(t)
-	port := func() string { return fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0]) }
+	port := func() string { return freeport.Address(t) }
 	f.hub.put(router.ExtensionType, hubAuthz(t, "eu", "us"))
 	f.serve(t, "ns", "spoke/us", []string{"far"}, f.us)
 	f.serve(t, "old", "spoke/us", []string{"far"}, f.us)
