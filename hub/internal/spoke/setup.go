@@ -90,7 +90,7 @@ func Setup(mgr manager.Manager, o Options) error {
 	if err := r.setup(mgr); err != nil {
 		return fmt.Errorf("spoke controller: %w", err)
 	}
-	w := &sliceStatusWriter{client: mgr.GetClient(), findings: o.Findings, recorder: o.Recorder}
+	w := &sliceStatusWriter{findings: o.Findings, recorder: o.Recorder}
 	if err := w.setup(mgr, controllerOptions(o)); err != nil {
 		return fmt.Errorf("slice status writer: %w", err)
 	}

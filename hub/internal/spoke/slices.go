@@ -1,19 +1,15 @@
 package spoke
 
 import (
-	"context"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/tell"
@@ -22,28 +18,8 @@ import (
 // sliceStatusWriter writes into each AgentSlice which of its entries are not used as they stand. A slice in order has
 // no status at all: with 100,000 agents nobody wants a second write for each first one.
 type sliceStatusWriter struct {
-	client   client.Client
 	findings Findings
 	recorder events.EventRecorder
-}
-
-// Reconcile writes one slice's status.
-func (w *sliceStatusWriter) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	slice := &v1alpha1.AgentSlice{}
-	if err := w.client.Get(ctx, req.NamespacedName, slice); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	want, due := w.due(slice)
-	if !due || !slice.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, nil
-	}
-	before := slice.DeepCopy()
-	slice.Status = want
-	if err := w.client.Status().Patch(ctx, slice, client.MergeFrom(before)); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	w.tell(before.Status.Entries, slice)
-	return ctrl.Result{}, nil
 }
 
 // due returns the status that a slice should have, and whether it has to be written. Entries that were found of another
@@ -88,17 +64,16 @@ func (w *sliceStatusWriter) tell(before []v1alpha1.SliceEntryStatus, slice *v1al
 }
 
 func (w *sliceStatusWriter) setup(mgr manager.Manager, o controller.Options) error {
-	found, err := tell.Pump[*v1alpha1.AgentSlice]{
-		Reader: w.client, List: func() client.ObjectList { return &v1alpha1.AgentSliceList{} }, Changes: w.findings.Changes,
-		Due: func(slice *v1alpha1.AgentSlice) bool { _, due := w.due(slice); return due },
-	}.Source(mgr)
-	if err != nil {
-		return err
-	}
-	return builder.ControllerManagedBy(mgr).
-		Named("agentslice-status").
-		WithOptions(o).
-		For(&v1alpha1.AgentSlice{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		WatchesRawSource(found).
-		Complete(w)
+	return tell.Status[*v1alpha1.AgentSlice]{
+		Name: "agentslice-status", Client: mgr.GetClient(), Changes: w.findings.Changes,
+		Object: func() *v1alpha1.AgentSlice { return &v1alpha1.AgentSlice{} },
+		List:   func() client.ObjectList { return &v1alpha1.AgentSliceList{} },
+		Due: func(slice *v1alpha1.AgentSlice) func(*v1alpha1.AgentSlice) {
+			if want, due := w.due(slice); due {
+				return func(slice *v1alpha1.AgentSlice) { slice.Status = want }
+			}
+			return nil
+		},
+		Told: func(before, after *v1alpha1.AgentSlice) { w.tell(before.Status.Entries, after) },
+	}.Setup(mgr, o)
 }

@@ -1,9 +1,6 @@
 package trafficpolicy
 
 import (
-	"context"
-	"fmt"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -11,12 +8,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/engine"
@@ -36,52 +30,27 @@ type Options struct {
 	SkipNameValidation bool
 }
 
-// writer writes the status of one policy at a time.
+// writer makes the status of policies, and tells of it.
 type writer struct {
-	client   client.Client
 	findings Findings
 	recorder events.EventRecorder
 }
 
 // Setup adds the controller to the manager.
 func Setup(mgr manager.Manager, o Options) error {
-	w := &writer{client: mgr.GetClient(), findings: o.Findings, recorder: mgr.GetEventRecorder("isthmus-hub")}
-	found, err := tell.Pump[*v1alpha1.TrafficPolicy]{
-		Reader: w.client, List: func() client.ObjectList { return &v1alpha1.TrafficPolicyList{} }, Changes: o.Findings.Changes,
-		Due: func(p *v1alpha1.TrafficPolicy) bool { _, due := w.due(p); return due },
-	}.Source(mgr)
-	if err != nil {
-		return err
-	}
-	err = builder.ControllerManagedBy(mgr).
-		Named("trafficpolicy-status").
-		WithOptions(controller.Options{MaxConcurrentReconciles: 4, SkipNameValidation: &o.SkipNameValidation}).
-		For(&v1alpha1.TrafficPolicy{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		WatchesRawSource(found).
-		Complete(w)
-	if err != nil {
-		return fmt.Errorf("traffic policy status: %w", err)
-	}
-	return nil
-}
-
-// Reconcile writes one policy's status.
-func (w *writer) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	p := &v1alpha1.TrafficPolicy{}
-	if err := w.client.Get(ctx, req.NamespacedName, p); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	want, due := w.due(p)
-	if !due || !p.DeletionTimestamp.IsZero() {
-		return ctrl.Result{}, nil
-	}
-	before := p.DeepCopy()
-	p.Status = want
-	if err := w.client.Status().Patch(ctx, p, client.MergeFrom(before)); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	w.tell(before, p)
-	return ctrl.Result{}, nil
+	w := &writer{findings: o.Findings, recorder: mgr.GetEventRecorder("isthmus-hub")}
+	return tell.Status[*v1alpha1.TrafficPolicy]{
+		Name: "trafficpolicy-status", Client: mgr.GetClient(), Changes: o.Findings.Changes,
+		Object: func() *v1alpha1.TrafficPolicy { return &v1alpha1.TrafficPolicy{} },
+		List:   func() client.ObjectList { return &v1alpha1.TrafficPolicyList{} },
+		Due: func(p *v1alpha1.TrafficPolicy) func(*v1alpha1.TrafficPolicy) {
+			if want, due := w.due(p); due {
+				return func(p *v1alpha1.TrafficPolicy) { p.Status = want }
+			}
+			return nil
+		},
+		Told: w.tell,
+	}.Setup(mgr, controller.Options{MaxConcurrentReconciles: 4, SkipNameValidation: &o.SkipNameValidation})
 }
 
 // due returns the status that a policy should have, and whether it has to be written. What was found of another generation
