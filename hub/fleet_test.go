@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -32,6 +31,7 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/test/freeport"
 	"github.com/isthmus-dev/isthmus/test/kubetest"
+	"github.com/isthmus-dev/isthmus/test/logbuffer"
 )
 
 var apiConfig *rest.Config
@@ -56,33 +56,15 @@ func apiServer(t *testing.T) (*rest.Config, client.Client) {
 type replica struct {
 	o    Options
 	done chan error
-	log  *syncBuffer
+	log  *logbuffer.Buffer
 	stop func()
-}
-
-// syncBuffer is a log that is read while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // startReplica runs a hub until the test ends or stop is called, and returns when it is ready.
 func startReplica(t *testing.T, o Options) *replica {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &replica{o: o, done: make(chan error, 1), log: &syncBuffer{}}
+	r := &replica{o: o, done: make(chan error, 1), log: &logbuffer.Buffer{}}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

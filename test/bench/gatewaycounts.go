@@ -4,15 +4,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -55,32 +51,7 @@ func (c counts) per(n int) string {
 
 // hubFamilies reads the metrics of the hub's pods.
 func (g *gatewayBench) hubFamilies(ctx context.Context) ([]map[string]*dto.MetricFamily, error) {
-	var pods corev1.PodList
-	if err := g.fleet.hub.List(ctx, &pods, client.InNamespace(systemNamespace)); err != nil {
-		return nil, err
-	}
-	var out []map[string]*dto.MetricFamily
-	for _, p := range pods.Items {
-		if !strings.HasPrefix(p.Name, "isthmus-hub-") || p.Status.PodIP == "" {
-			continue
-		}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(p.Status.PodIP, "8080")+"/metrics", nil)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := g.http.Do(req)
-		if err != nil {
-			return nil, err
-		}
-		parser := expfmt.NewTextParser(model.UTF8Validation)
-		families, err := parser.TextToMetricFamilies(resp.Body)
-		_ = resp.Body.Close()
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, families)
-	}
-	return out, nil
+	return g.scrape(ctx, g.fleet.hub, "isthmus-hub-", "8080")
 }
 
 // writes are the hub's writes for Gateways so far, as its own metric counts them.

@@ -49,10 +49,7 @@ func runGateways(ctx context.Context, o options) error {
 		return err
 	}
 	defer b.close()
-	g := &gatewayBench{bench: b, clusters: f.all}
-	for range g.clusters {
-		g.clients = append(g.clients, &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxConnsPerHost: 1}})
-	}
+	g := &gatewayBench{bench: b, clusters: f.all, clients: connections(len(f.all))}
 	if err := g.begin(ctx); err != nil {
 		return err
 	}
@@ -78,6 +75,14 @@ func runGateways(ctx context.Context, o options) error {
 		return nil
 	}
 	return os.WriteFile(o.out, []byte(text), 0o644)
+}
+
+// connections are n clients, each with one connection.
+func connections(n int) (out []*http.Client) {
+	for range n {
+		out = append(out, &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxConnsPerHost: 1}})
+	}
+	return out
 }
 
 // begin makes the hub's Gateway, the route that is changed on the hub, and the same route in every cluster, made there.
@@ -166,10 +171,14 @@ func directRoute(gateway, agentCluster string) *unstructured.Unstructured {
 
 // until asks a cluster's Gateway every millisecond until it answers 200, with a revision of the route if one is given.
 func (g *gatewayBench) until(ctx context.Context, i int, host, rev string) error {
+	return g.untilBy(ctx, g.clients[i], i, host, rev)
+}
+
+func (g *gatewayBench) untilBy(ctx context.Context, hc *http.Client, i int, host, rev string) error {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
-		code, got, err := ask(ctx, g.clients[i], g.clusters[i].Gateway+"/health", host)
+		code, got, err := ask(ctx, hc, g.clusters[i].Gateway+"/health", host)
 		if err == nil && code == http.StatusOK && (rev == "" || got == rev) {
 			return nil
 		}
@@ -195,13 +204,13 @@ func ask(ctx context.Context, hc *http.Client, url, host string) (int, string, e
 	return resp.StatusCode, resp.Header.Get(revision), nil
 }
 
-// everywhere waits until all clusters answer with a revision; they are asked at once.
-func (g *gatewayBench) everywhere(ctx context.Context, host string, rev int) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+// everywhere waits until all clusters answer with a revision; they are asked at once, each by its client.
+func (g *gatewayBench) everywhere(ctx context.Context, clients []*http.Client, patience time.Duration, host string, rev int) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range g.clusters {
-		group.Go(func() error { return g.until(ctx, i, host, fmt.Sprint(rev)) })
+		group.Go(func() error { return g.untilBy(ctx, clients[i], i, host, fmt.Sprint(rev)) })
 	}
 	return group.Wait()
 }
@@ -219,7 +228,7 @@ func (g *gatewayBench) measure(ctx context.Context, routes int) (gatewayRow, err
 		if err := g.patch(ctx, g.fleet.hub, benchNamespace, "changed", g.hubRules(g.rev)); err != nil {
 			return row, err
 		}
-		if err := g.everywhere(ctx, "changed.example.com", g.rev); err != nil {
+		if err := g.everywhere(ctx, g.clients, time.Minute, "changed.example.com", g.rev); err != nil {
 			return row, err
 		}
 		row.hub = append(row.hub, time.Since(start))
@@ -241,7 +250,7 @@ func (g *gatewayBench) measure(ctx context.Context, routes int) (gatewayRow, err
 		if err := group.Wait(); err != nil {
 			return row, err
 		}
-		if err := g.everywhere(ctx, "direct.example.com", g.rev); err != nil {
+		if err := g.everywhere(ctx, g.clients, time.Minute, "direct.example.com", g.rev); err != nil {
 			return row, err
 		}
 		row.direct = append(row.direct, time.Since(start))
@@ -357,28 +366,11 @@ func (g *gatewayBench) storm(ctx context.Context) (stormed, error) {
 	err := group.Wait()
 	if err == nil { // the last change is in force: so are all before it
 		last := s.changes - 1
-		err = g.everywhereLate(ctx, routeHost(last%g.opts.routes), last+1)
+		err = g.everywhere(ctx, connections(len(g.clusters)), 3*time.Minute, routeHost(last%g.opts.routes), last+1)
 	}
 	s.took = time.Since(start)
 	over.Store(true)
 	wg.Wait()
 	s.p50, s.p99 = all.p(50), all.p(99)
 	return s, err
-}
-
-// everywhereLate is everywhere with clients of its own, and patience.
-func (g *gatewayBench) everywhereLate(ctx context.Context, host string, rev int) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
-	defer cancel()
-	own := *g
-	own.clients = nil
-	for range g.clusters {
-		own.clients = append(own.clients, &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxConnsPerHost: 1}})
-	}
-	for i := range own.clusters {
-		if err := own.until(ctx, i, host, fmt.Sprint(rev)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

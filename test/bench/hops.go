@@ -60,42 +60,57 @@ func (t total) meanSince(before total) time.Duration {
 func (b *bench) readHops(ctx context.Context) ([]total, error) {
 	out := make([]total, len(hops))
 	for i, h := range hops {
-		var pods corev1.PodList
-		if err := h.at(b.fleet).List(ctx, &pods, client.InNamespace(systemNamespace)); err != nil {
+		pods, err := b.scrape(ctx, h.at(b.fleet), h.pod, h.port)
+		if err != nil {
 			return nil, err
 		}
-		found := false
-		for _, p := range pods.Items {
-			if !strings.HasPrefix(p.Name, h.pod) || p.Status.PodIP == "" {
-				continue
+		for _, families := range pods {
+			if err := out[i].add(families, h); err != nil {
+				return nil, err
 			}
-			found = true
-			if err := b.addHistogram(ctx, &out[i], p.Status.PodIP, h); err != nil {
-				return nil, fmt.Errorf("metrics of pod %s: %w", p.Name, err)
-			}
-		}
-		if !found {
-			return nil, fmt.Errorf("no pod %s* in %s", h.pod, systemNamespace)
 		}
 	}
 	return out, nil
 }
 
-func (b *bench) addHistogram(ctx context.Context, t *total, ip string, h hop) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(ip, h.port)+"/metrics", nil)
+// scrape reads the metrics of a cluster's pods whose names begin with pod.
+func (b *bench) scrape(ctx context.Context, c client.Client, pod, port string) ([]map[string]*dto.MetricFamily, error) {
+	var pods corev1.PodList
+	if err := c.List(ctx, &pods, client.InNamespace(systemNamespace)); err != nil {
+		return nil, err
+	}
+	var out []map[string]*dto.MetricFamily
+	for _, p := range pods.Items {
+		if !strings.HasPrefix(p.Name, pod) || p.Status.PodIP == "" {
+			continue
+		}
+		families, err := b.families(ctx, "http://"+net.JoinHostPort(p.Status.PodIP, port)+"/metrics")
+		if err != nil {
+			return nil, fmt.Errorf("metrics of pod %s: %w", p.Name, err)
+		}
+		out = append(out, families)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no pod %s* in %s", pod, systemNamespace)
+	}
+	return out, nil
+}
+
+func (b *bench) families(ctx context.Context, url string) (map[string]*dto.MetricFamily, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := b.http.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(resp.Body)
-	if err != nil {
-		return err
-	}
+	return parser.TextToMetricFamilies(resp.Body)
+}
+
+func (t *total) add(families map[string]*dto.MetricFamily, h hop) error {
 	family := families[h.metric]
 	if family == nil {
 		return fmt.Errorf("there is no %s", h.metric)

@@ -14,7 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"sync"
+	"strings"
 	"testing"
 	"text/template"
 	"time"
@@ -30,6 +30,7 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/delta"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/test/freeport"
+	"github.com/isthmus-dev/isthmus/test/logbuffer"
 )
 
 // A stock Envoy subscribes to the hub itself, over mutual TLS, and does what the tables, clusters, assignments and the
@@ -126,34 +127,23 @@ func runEnvoy(t *testing.T, args ...string) {
 	if _, err := os.Stat(binary); err != nil {
 		t.Fatalf("no Envoy at %s: run `make tools`, or set ENVOY", binary)
 	}
-	var mu sync.Mutex
-	var log bytes.Buffer
+	log := &logbuffer.Buffer{}
 	cmd := exec.Command(binary, args...)
-	cmd.Stderr = writer(func(b []byte) (int, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return log.Write(b)
-	})
+	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // killed: its status says so
-		mu.Lock()
-		defer mu.Unlock()
 		if t.Failed() {
-			t.Logf("Envoy:\n%s", log.String())
+			t.Logf("Envoy:\n%s", log)
 		}
-		if bytes.Contains(log.Bytes(), []byte("rejected")) {
-			t.Errorf("Envoy refused something:\n%s", log.String())
+		if strings.Contains(log.String(), "rejected") {
+			t.Errorf("Envoy refused something:\n%s", log)
 		}
 	})
 }
-
-type writer func([]byte) (int, error)
-
-func (w writer) Write(b []byte) (int, error) { return w(b) }
 
 // secrets serves an Envoy its certificate and bundle by SDS, as a relay does.
 func secrets(t *testing.T, m identity.Material) int {

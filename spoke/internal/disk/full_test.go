@@ -1,14 +1,12 @@
 package disk
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/isthmus-dev/isthmus/internal/delta"
+	"github.com/isthmus-dev/isthmus/test/logbuffer"
 )
 
 // limitFileSize lets no file of this process grow beyond n bytes: writes fail as on a full disk (EFBIG), and for good reason the
@@ -56,7 +55,7 @@ func TestFullDisk(t *testing.T) {
 func fullDisk(t *testing.T) {
 	dir := t.TempDir()
 	want := fill(t, dir, 5)
-	log := &lockedBuffer{}
+	log := &logbuffer.Buffer{}
 	s, _, err := Open(dir, owner, slog.New(slog.NewTextHandler(log, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -129,23 +128,6 @@ func contents(t *testing.T, dir string) (out map[string]string) {
 	t.Helper()
 	session(t, dir, owner, func(_ *Store, c Contents) { out = versions(c) })
 	return out
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // TestAFileOfANewerVersion is set aside, with a message that says so, and begun anew.

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 	"github.com/isthmus-dev/isthmus/spoke/internal/probe"
 	"github.com/isthmus-dev/isthmus/spoke/internal/router"
 	"github.com/isthmus-dev/isthmus/test/freeport"
+	"github.com/isthmus-dev/isthmus/test/logbuffer"
 )
 
 // site is one "cluster" on loopback: a relay and a real Envoy.
@@ -35,7 +35,7 @@ type site struct {
 	admin    int
 	identity *identity.Source
 	reg      *prometheus.Registry
-	log      *syncBuffer
+	log      *siteLog
 	relay    *Relay
 	stop     func()
 	client   *http.Client
@@ -77,7 +77,7 @@ func newClient(t *testing.T) *http.Client {
 // startRelay runs a relay until the test ends or stopRelay is called.
 func (s *site) startRelay() {
 	s.t.Helper()
-	s.reg, s.log = prometheus.NewRegistry(), &syncBuffer{}
+	s.reg, s.log = prometheus.NewRegistry(), &siteLog{}
 	data := filepath.Join(s.dir, "data")
 	if s.noDisk {
 		data = ""
@@ -133,7 +133,7 @@ func (s *site) startEnvoy() (stop func()) {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	log := &syncBuffer{}
+	log := &siteLog{}
 	cmd := exec.Command(binary, "--config-path", file, "--service-cluster", "router", "--service-node", s.name,
 		"--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning")
 	cmd.Stdout, cmd.Stderr = log, log
@@ -253,25 +253,10 @@ func agent(ns, name string, pods ...*pod) localtable.Resource {
 	return r
 }
 
-// syncBuffer is a log that is written and read at once.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
+// siteLog is the log of a relay or an Envoy.
+type siteLog struct{ logbuffer.Buffer }
 
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-func (b *syncBuffer) tail() string {
+func (b *siteLog) tail() string {
 	s := b.String()
 	return s[max(0, len(s)-8000):]
 }
