@@ -169,7 +169,7 @@ const (
 	RetryConnectFailure RetryCondition = "ConnectFailure"
 	// RetryReset: no response came, or its beginning took too long. GET, HEAD and OPTIONS only.
 	RetryReset RetryCondition = "Reset"
-	// RetryGatewayError: the response is 502, 503 or 504. GET, HEAD and OPTIONS only.
+	// RetryGatewayError: the response is 502, 503 or 504, or what Reset names, which Envoy answers with these. GET, HEAD and OPTIONS only.
 	RetryGatewayError RetryCondition = "GatewayError"
 )
 

@@ -309,6 +309,9 @@ func (e *Engine) record(assignedBefore int) {
 	for h, n := range e.health() {
 		m.health.WithLabelValues(h.String()).Set(float64(n))
 	}
+	for state, n := range e.b.policyStates() {
+		m.policies.WithLabelValues(state).Set(float64(n))
+	}
 	m.sets.Set(float64(len(e.b.uses)))
 	failed, resources, rejected, conflicts, stale, over, waiting := 0, 0, 0, 0, 0, 0, 0
 	for _, s := range e.b.shards {

@@ -122,7 +122,7 @@ func TestEnvoyHonoursPolicies(t *testing.T) {
 	stops["ap"]()
 	e.answer(t, "/ns/agent/ordered", 200, "us /ns/agent/ordered")
 	stops["eu"]()
-	if got := e.tally(50, "/ns/agent/weighted"); got["us"] != 50 { // no answer is lost, none goes to the place without weight
+	if got := e.tally(50, "/ns/agent/weighted", "x-isthmus-retry-on", "reset"); got["us"] != 50 { // no answer is lost, none goes to the place without weight
 		t.Errorf("with eu away %v", got)
 	}
 }

@@ -7,7 +7,7 @@ type metrics struct {
 	assignments                                                          prometheus.Counter
 	errors                                                               prometheus.Counter
 	refused                                                              *prometheus.CounterVec
-	health                                                               *prometheus.GaugeVec
+	health, policies                                                     *prometheus.GaugeVec
 	spokes, incomplete, shards, failed, resources, rejected, sets, views prometheus.Gauge
 	overLimit, waiting                                                   prometheus.Gauge
 	conflicts, serving                                                   prometheus.Gauge
@@ -32,6 +32,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		errors:      prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_hub_build_errors_total", Help: "Resources that failed to build; their last good version stays."}),
 		refused:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "isthmus_hub_xds_streams_refused_total", Help: "xDS streams refused, by reason."}, []string{"reason"}),
 		health:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "isthmus_hub_spokes_health", Help: "Spokes by how requests treat their places: Healthy, Degraded, Draining, Gone."}, []string{"health"}),
+		policies:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "isthmus_hub_policies", Help: "TrafficPolicies that break no rule, by state: InForce (for all that they target), Partly, Idle (for nothing)."}, []string{"state"}),
 		spokes:      gauge("spokes", "Spokes that exist and are not being deleted."),
 		incomplete:  gauge("spokes_incomplete", "Spokes whose report and slices do not agree in this session."),
 		shards:      gauge("shards", "Resource namespaces."),
@@ -45,6 +46,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		waiting:     gauge("slices_waiting", "Slices that changed and are not taken in yet, because their spoke changes faster than its rate."),
 		serving:     gauge("serving", "1 once streams are served."),
 	}
-	reg.MustRegister(m.build, m.publish, m.assignments, m.errors, m.refused, m.health)
+	reg.MustRegister(m.build, m.publish, m.assignments, m.errors, m.refused, m.health, m.policies)
 	return m
 }

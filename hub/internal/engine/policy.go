@@ -46,6 +46,24 @@ func (e *Engine) Policy(name types.NamespacedName) (PolicyFinding, bool) {
 	return out, true
 }
 
+// policyStates counts policies by whether they decide for all that they target, for a part of it, or for nothing.
+func (b *builder) policyStates() map[string]int {
+	out := map[string]int{"InForce": 0, "Partly": 0, "Idle": 0}
+	for _, findings := range b.policies {
+		for _, f := range findings {
+			switch {
+			case len(f.InForce) == 0:
+				out["Idle"]++
+			case len(f.InForce) < len(f.Targets):
+				out["Partly"]++
+			default:
+				out["InForce"]++
+			}
+		}
+	}
+	return out
+}
+
 // cutOf counts the resources for which a part of their policy is left out.
 func (b *builder) cutOf(ns string, f federate.Finding) int {
 	s, n := b.shards[ns], 0

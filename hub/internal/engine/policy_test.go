@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
@@ -86,7 +87,14 @@ func TestExplainAndFindings(t *testing.T) {
 	}}
 	policy.Namespace, policy.Name, policy.Generation, policy.UID = "ns", "p", 1, "p1"
 	f.registry.SetPolicy(policy)
+	idle := policyFor("nobody", v1alpha1.TrafficPolicySpec{Placement: weights(1, 1)})
+	idle.Name = "idle"
+	f.registry.SetPolicy(idle)
 	name := types.NamespacedName{Namespace: "ns", Name: "p"}
+	until(t, f.engine, "the policies are counted", func() bool {
+		m := f.engine.metrics.policies
+		return testutil.ToFloat64(m.WithLabelValues("InForce")) == 1 && testutil.ToFloat64(m.WithLabelValues("Idle")) == 1
+	})
 	until(t, f.engine, "the policy is told", func() bool { got, ok := f.engine.Policy(name); return ok && got.InForce == 1 })
 	got, _ := f.engine.Policy(name)
 	if got.Targets != 1 || !slices.Equal(got.Unknown, []string{"region atlantis"}) || got.Cut != 0 {
