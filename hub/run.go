@@ -173,7 +173,7 @@ func (h *hub) buildTerm(m manager.Manager) error {
 	}
 	return spoke.Setup(m, spoke.Options{
 		Fleet: h.o.Fleet, HubAddress: h.o.AdvertiseAddress, APIServer: h.o.APIServerURL, APICA: h.apiCA,
-		Bundle: h.ids.Bundle, Trust: h.ids.InForce, Liveness: h.liveness, Findings: h.engine, Withdrawer: h.engine, Built: h.engine.Serving(),
+		Bundle: h.ids.Bundle, Trust: h.ids.InForce, CA: h.ids.Unusable, Liveness: h.liveness, Findings: h.engine, Withdrawer: h.engine, Built: h.engine.Serving(),
 		SkipNameValidation: true,
 	})
 }

@@ -122,7 +122,8 @@ const (
 	// has more than 500 combinations of places, so not all places of some resources are used).
 	SpokeLimited = "Limited"
 	// SpokeTrustCurrent: the spoke, all its routers included, uses the trust bundle in force and a leaf of the CA in force.
-	// Reasons: TrustInForce (True); BundleOutdated, LeafOutdated (False: the spoke is asked to renew; during a rotation of
+	// Reasons: TrustInForce (True), CAUnusable (True: so it is, and what Secret isthmus-ca asks for instead cannot be used; the
+	// message says why); BundleOutdated, LeafOutdated (False: the spoke is asked to renew; during a rotation of
 	// the CA the next step waits for it), TrustNotReported (Unknown).
 	SpokeTrustCurrent = "TrustCurrent"
 )
@@ -148,6 +149,7 @@ const (
 	ReasonLargeNamespace     = "LargeNamespace"
 	ReasonPlacesCut          = "PlacesCut"
 	ReasonTrustInForce       = "TrustInForce"
+	ReasonCAUnusable         = "CAUnusable"
 	ReasonBundleOutdated     = "BundleOutdated"
 	ReasonLeafOutdated       = "LeafOutdated"
 	ReasonTrustNotReported   = "TrustNotReported"

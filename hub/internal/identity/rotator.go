@@ -147,6 +147,7 @@ func (r *Rotator) tell(s *corev1.Secret, err error) {
 		text = err.Error()
 	}
 	r.service.metrics.caUsable.Set(map[bool]float64{true: 1}[err == nil])
+	r.service.setUnusable(text)
 	if text == r.failed {
 		return
 	}

@@ -166,6 +166,9 @@ func TestBroughtCAThatCannotBeUsed(t *testing.T) {
 			}
 		}
 		h.wantEvent(t, "CAUnusable", "stays in force", bad.want)
+		if why, _ := h.service.Unusable(); !strings.Contains(why, bad.want) {
+			t.Errorf("%s: told as %q", what, why)
+		}
 		select {
 		case e := <-h.events.Events:
 			t.Errorf("%s: told twice: %s", what, e)
@@ -181,6 +184,9 @@ func TestBroughtCAThatCannotBeUsed(t *testing.T) {
 		s.Annotations[certManagerAnnotation] = "isthmus-ca"
 	})
 	h.wantPhase(t, Distributing)
+	if why, _ := h.service.Unusable(); why != "" {
+		t.Errorf("a good CA is told as %q", why)
+	}
 	if !strings.Contains(string(h.service.Bundle()), strings.TrimSpace(string(cert))) || !strings.Contains(string(h.service.Bundle()), strings.TrimSpace(string(good["ca.crt"]))) {
 		t.Error("the bundle does not hold both")
 	}

@@ -56,6 +56,8 @@ type Service struct {
 	trust      *trust // as last read
 	own        ownLeaf
 	lastFailed string
+	unusable   string        // what in Secret isthmus-ca cannot be used, as the Rotator last found it
+	told       chan struct{} // closed when unusable changes
 }
 
 // ownLeaf is the hub's serving leaf: made anew when its CA is another, its bundle changed, or at renewAt.
@@ -85,7 +87,7 @@ func NewService(ctx context.Context, o Options) (*Service, error) {
 	if err := identity.ValidateFleet(o.Fleet); err != nil {
 		return nil, err
 	}
-	s := &Service{opts: o, source: identity.NewSourceAt(o.Clock.Now), metrics: newMetrics(o.Registerer),
+	s := &Service{told: make(chan struct{}), opts: o, source: identity.NewSourceAt(o.Clock.Now), metrics: newMetrics(o.Registerer),
 		enrolments: rate.NewLimiter(enrolmentsPerSecond, enrolmentsAtOnce)}
 	if err := s.refresh(ctx); err != nil {
 		return nil, err
@@ -119,6 +121,25 @@ func (s *Service) InForce() identity.Trust {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.trust.want()
+}
+
+// Unusable says what in Secret isthmus-ca cannot be used, in words; empty: nothing, or this replica does not lead. changed is
+// closed when that changes.
+func (s *Service) Unusable() (why string, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unusable, s.told
+}
+
+func (s *Service) setUnusable(why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unusable == why {
+		return
+	}
+	s.unusable = why
+	close(s.told)
+	s.told = make(chan struct{})
 }
 
 // Start follows Secret isthmus-trust and renews the hub's leaf until ctx ends.

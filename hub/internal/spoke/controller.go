@@ -20,8 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
-	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
-	"github.com/isthmus-dev/isthmus/hub/internal/registry"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 )
 
@@ -42,6 +40,7 @@ type reconciler struct {
 	client client.Client
 	// direct reads past the cache, which holds only the namespaces that carry our label and may be behind.
 	direct client.Reader
+	told   told
 }
 
 // scope is one Spoke during one Reconcile, and what the phases found out.
@@ -55,31 +54,10 @@ type scope struct {
 	usable   bool
 	conflict string
 	join     joinState
-	known    liveness.Knowledge
-	inForce  identity.Trust // what spokes have to use
-	// built: counts are those of a build, not of an engine that has just started.
-	built   bool
-	counts  counts
-	drained bool
+	seen
 
 	// after is when to look again; zero: when something changes.
 	after time.Duration
-}
-
-// counts are the Findings of a spoke.
-type counts struct {
-	exported, conflicts, rejected int
-	stale                         bool
-	overload                      registry.Overload
-	large                         []string // namespaces
-	cut                           int      // resources of which not all places are used
-}
-
-func countsOf(f Findings, spoke string) (c counts) {
-	c.exported, c.conflicts, c.rejected, c.stale = f.Spoke(spoke)
-	c.overload = f.Overload(spoke)
-	c.large, c.cut = f.Limits(spoke)
-	return c
 }
 
 // again asks for another look in d at the latest.
@@ -108,6 +86,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Re
 		now:       r.Clock.Now(),
 	}
 	if !spoke.DeletionTimestamp.IsZero() {
+		r.told.set(spoke.Name, r.look(spoke.Name)) // whatever it is, the status says no more of it
 		err := r.remove(ctx, s)
 		return ctrl.Result{RequeueAfter: s.after}, err
 	}
@@ -140,9 +119,8 @@ func (r *reconciler) ensureFinalizer(ctx context.Context, spoke *v1alpha1.Spoke)
 
 // observe takes in what others know of the spoke.
 func (r *reconciler) observe(_ context.Context, s *scope) error {
-	s.known, s.built = r.Liveness.Get(s.spoke.Name), isClosed(r.Built)
-	s.counts, s.inForce = countsOf(r.Findings, s.spoke.Name), r.Trust()
-	s.drained = r.Findings.Drained(s.spoke.Name)
+	s.seen = r.look(s.spoke.Name)
+	r.told.set(s.spoke.Name, s.seen)
 	return nil
 }
 
@@ -175,7 +153,7 @@ func (r *reconciler) patchStatus(ctx context.Context, before *v1alpha1.Spoke, s 
 // setup watches Spokes, what belongs to them, and whatever changes what their status says.
 func (r *reconciler) setup(mgr manager.Manager) error {
 	changes := make(chan event.GenericEvent)
-	if err := mgr.Add(&changePump{reader: mgr.GetClient(), liveness: r.Liveness, findings: r.Findings, trust: r.Trust, built: r.Built, out: changes}); err != nil {
+	if err := mgr.Add(&changePump{reconciler: r, out: changes}); err != nil {
 		return err
 	}
 	byOwner := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {

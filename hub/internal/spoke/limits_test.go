@@ -5,6 +5,8 @@ import (
 
 	"github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/registry"
@@ -30,4 +32,23 @@ func TestLimitsAreTold(t *testing.T) {
 	f.condition("storm", v1alpha1.SpokeLimited, metav1.ConditionTrue, v1alpha1.ReasonChangeRateExceeded)
 	set(registry.Overload{})
 	f.condition("storm", v1alpha1.SpokeLimited, metav1.ConditionFalse, v1alpha1.ReasonWithinLimits)
+}
+
+// TestWhatWasSoForAMomentIsTakenBack: something else than a build had the Spoke looked at, while things were otherwise for a
+// moment; no round of the pump has seen it.
+func TestWhatWasSoForAMomentIsTakenBack(t *testing.T) {
+	f := start(t)
+	f.spoke("moment")
+	f.join("moment")
+	s := f.condition("moment", v1alpha1.SpokeLimited, metav1.ConditionFalse, v1alpha1.ReasonWithinLimits)
+	silently := func(c counts) {
+		f.engine.mu.Lock()
+		defer f.engine.mu.Unlock()
+		f.engine.counts["moment"] = c
+	}
+	silently(counts{overload: registry.Overload{Waiting: 5}})
+	f.Expect(api.Patch(f.ctx, s, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"looked":"at"}}}`)))).To(gomega.Succeed())
+	f.condition("moment", v1alpha1.SpokeLimited, metav1.ConditionTrue, v1alpha1.ReasonChangeRateExceeded)
+	f.engine.change(func() { delete(f.engine.counts, "moment") })
+	f.condition("moment", v1alpha1.SpokeLimited, metav1.ConditionFalse, v1alpha1.ReasonWithinLimits)
 }

@@ -37,7 +37,7 @@ func TestPresenceReasons(t *testing.T) {
 		{liveness.SpokeFacts{Availability: liveness.Removed, Reach: federate.Reach{Witnesses: 999, Against: many}}, v1alpha1.ReasonUnreachable, v1alpha1.ReasonUnreachableByQuorum, metav1.ConditionFalse},
 		{liveness.SpokeFacts{Availability: liveness.Available, Reach: federate.Reach{Witnesses: 3, Ignored: 1}}, v1alpha1.ReasonLeaseRenewed, v1alpha1.ReasonAllReachable, metav1.ConditionTrue},
 	} {
-		s := &scope{spoke: &v1alpha1.Spoke{}, known: liveness.Knowledge{SpokeFacts: c.known}}
+		s := &scope{spoke: &v1alpha1.Spoke{}, seen: seen{known: liveness.Knowledge{SpokeFacts: c.known}}}
 		if got := available(s); got.Reason != c.available || got.Message == "" {
 			t.Errorf("%+v: %+v", c.known.Availability, got)
 		}

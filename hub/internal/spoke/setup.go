@@ -40,7 +40,9 @@ type Options struct {
 	// Bundle is the current trust bundle, PEM.
 	Bundle func() []byte
 	// Trust is what spokes have to use now.
-	Trust      func() identity.Trust
+	Trust func() identity.Trust
+	// CA says what in the CA that is asked for cannot be used (empty: nothing), and when to ask again.
+	CA         func() (unusable string, changed <-chan struct{})
 	Liveness   Liveness
 	Findings   Findings
 	Withdrawer Withdrawer
@@ -63,8 +65,8 @@ func (o *Options) complete(mgr manager.Manager) error {
 	if err := identity.ValidateFleet(o.Fleet); err != nil {
 		return err
 	}
-	if o.HubAddress == "" || o.APIServer == "" || o.Bundle == nil || o.Trust == nil || o.Liveness == nil || o.Findings == nil || o.Withdrawer == nil {
-		return errors.New("spoke: HubAddress, APIServer, Bundle, Trust, Liveness, Findings and Withdrawer are required")
+	if o.HubAddress == "" || o.APIServer == "" || o.Bundle == nil || o.Trust == nil || o.CA == nil || o.Liveness == nil || o.Findings == nil || o.Withdrawer == nil {
+		return errors.New("spoke: HubAddress, APIServer, Bundle, Trust, CA, Liveness, Findings and Withdrawer are required")
 	}
 	if o.WithdrawTimeout == 0 {
 		o.WithdrawTimeout = 10 * time.Second

@@ -110,6 +110,12 @@ func trustCurrent(s *scope) metav1.Condition {
 	default:
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonTrustInForce, "the spoke and its routers use the trust bundle and the CA in force"
 	}
+	if s.badCA != "" {
+		if c.Status == metav1.ConditionTrue {
+			c.Reason = v1alpha1.ReasonCAUnusable
+		}
+		c.Message += "; it is the one before, since what Secret isthmus-ca holds cannot be used: " + s.badCA
+	}
 	return c
 }
 
@@ -175,6 +181,10 @@ func (r *reconciler) tell(before, after *v1alpha1.Spoke) {
 			kind = corev1.EventTypeWarning
 		}
 		if old == nil && kind == corev1.EventTypeNormal {
+			continue
+		}
+		// That is told once, of the Secret, and not of every Spoke.
+		if c.Reason == v1alpha1.ReasonCAUnusable || old != nil && old.Reason == v1alpha1.ReasonCAUnusable && c.Status == old.Status {
 			continue
 		}
 		r.Recorder.Eventf(after, nil, kind, c.Reason, "Observe", "%s", tell.Note(c.Message))

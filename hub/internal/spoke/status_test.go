@@ -18,8 +18,8 @@ import (
 
 // TestStumbleChangesNothing: what could not be read stays as it was.
 func TestStumbleChangesNothing(t *testing.T) {
-	s := &scope{spoke: &v1alpha1.Spoke{}, namespace: "isthmus-spoke-eu", now: time.Unix(1e9, 0), usable: true, built: true,
-		join: joinState{known: true, enrolled: true}, counts: counts{exported: 3}, known: liveness.Knowledge{SpokeFacts: liveness.SpokeFacts{Availability: liveness.Available}}}
+	s := &scope{spoke: &v1alpha1.Spoke{}, namespace: "isthmus-spoke-eu", now: time.Unix(1e9, 0), usable: true, join: joinState{known: true, enrolled: true},
+		seen: seen{built: true, counts: counts{exported: 3}, known: liveness.Knowledge{SpokeFacts: liveness.SpokeFacts{Availability: liveness.Available}}}}
 	describe(s)
 	before := s.spoke.Status.DeepCopy()
 	s.usable, s.built, s.join, s.counts, s.now = false, false, joinState{}, counts{}, s.now.Add(time.Hour)

@@ -48,6 +48,7 @@ type engine struct {
 	withdraw  func(ctx context.Context, name string) error
 	withdrawn []string
 	drained   map[string]bool
+	badCA     string
 }
 
 func newEngine() *engine {
@@ -98,6 +99,13 @@ func (e *engine) Drained(name string) bool {
 // Trust is what spokes have to use.
 func (e *engine) Trust() identity.Trust { return identity.Trust{Bundle: "b0", Authority: "a0"} }
 
+// CA says what a test has it say.
+func (e *engine) CA() (string, <-chan struct{}) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.badCA, e.changed
+}
+
 func (e *engine) Changes() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -135,7 +143,7 @@ func start(t *testing.T, change ...func(*Options, *liveness.Options)) *fixture {
 	lo := liveness.Options{Cache: mgr.GetCache(), LeaseDuration: 10 * time.Second}
 	o := Options{
 		Fleet: "fleet", HubAddress: "hub.example:8443", APIServer: "https://hub.example:6443", APICA: []byte("api-ca"),
-		Bundle: func() []byte { return []byte("bundle") }, Trust: f.engine.Trust, Findings: f.engine, Withdrawer: f.engine, Clock: f.clock,
+		Bundle: func() []byte { return []byte("bundle") }, Trust: f.engine.Trust, CA: f.engine.CA, Findings: f.engine, Withdrawer: f.engine, Clock: f.clock,
 		SkipNameValidation: true,
 	}
 	for _, c := range change {

@@ -9,7 +9,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
 )
 
 // Status writes what the last build found of the objects of one kind into their status.
@@ -35,7 +34,9 @@ func (s Status[T]) Setup(mgr manager.Manager, o controller.Options) error {
 		err = builder.ControllerManagedBy(mgr).
 			Named(s.Name).
 			WithOptions(o).
-			For(s.Object(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+			// Changes of the status count, although it is only ours to write: a cache that is behind shows the one before the
+			// last write, so that a look at it may find nothing to write. What arrives later has to be looked at again.
+			For(s.Object()).
 			WatchesRawSource(found).
 			Complete(s)
 	}
