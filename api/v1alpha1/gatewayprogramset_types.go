@@ -44,7 +44,8 @@ const (
 	// ProgramSetReady: the cluster can be programmed. Reasons: Ready (True: the message names the GatewayClass);
 	// GatewayAPIMissing, NoGatewayClass, SeveralGatewayClasses (False: the message lists them).
 	ProgramSetReady = "Ready"
-	// ProgramSetStale: the applier keeps what the hub no longer names. Reasons: Complete (False); Incomplete (True: the
+	// ProgramSetStale: the applier keeps what the hub no longer names. Reasons: Complete (False: what the set of the observed
+	// generation does not name is removed); Incomplete (True: the
 	// programs and this set do not agree), EpochChanged (True: the hub's epoch is not acknowledged), Behind (True: the set is
 	// an earlier state of itself than the applier has seen).
 	ProgramSetStale = "Stale"

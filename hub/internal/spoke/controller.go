@@ -86,7 +86,8 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Re
 		now:       r.Clock.Now(),
 	}
 	if !spoke.DeletionTimestamp.IsZero() {
-		r.told.set(spoke.Name, r.look(spoke.Name)) // whatever it is, the status says no more of it
+		s.seen = r.look(spoke.Name)
+		r.told.set(spoke.Name, s.seen)
 		err := r.remove(ctx, s)
 		return ctrl.Result{RequeueAfter: s.after}, err
 	}

@@ -9,16 +9,24 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	hubidentity "github.com/isthmus-dev/isthmus/hub/internal/identity"
+	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 )
 
 // goneRetry is how often a namespace on its way out is looked at, should its last event be missed.
 const goneRetry = 5 * time.Second
+
+// gatewaysRetry is how often is asked whether a spoke's applier has removed its Gateways: nobody waits but the one who deletes
+// the Spoke.
+const gatewaysRetry = 200 * time.Millisecond
 
 // remove takes a Spoke away: off the wire, then its credentials, then its namespace, then the finalizer. It is called
 // again until all is gone; steps that are done are skipped by what is left of the spoke, so that any leader can go on.
@@ -39,6 +47,10 @@ func (r *reconciler) remove(ctx context.Context, s *scope) error {
 		s.again(goneRetry)
 		if !ns.DeletionTimestamp.IsZero() {
 			return nil
+		}
+		if gone, err := r.gatewaysGone(ctx, s); err != nil || !gone {
+			s.again(gatewaysRetry)
+			return err
 		}
 		if err := r.revoke(ctx, s); err != nil {
 			return err
@@ -85,6 +97,34 @@ func (r *reconciler) withdraw(ctx context.Context, s *scope) error {
 		return nil
 	}
 	return fmt.Errorf("withdraw: %w", err)
+}
+
+// gatewaysGone says whether nothing of what the hub programmed is left in the spoke's cluster, as its applier says; or that
+// this is not to be waited for: nobody is there who could, nothing was programmed, or the time is over.
+func (r *reconciler) gatewaysGone(ctx context.Context, s *scope) (bool, error) {
+	var set v1alpha1.GatewayProgramSet
+	err := r.direct.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: v1alpha1.ProgramSetName}, &set)
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("programs of %s: %w", s.namespace, err)
+	}
+	ready := meta.FindStatusCondition(set.Status.Conditions, v1alpha1.ProgramSetReady)
+	if ready == nil || ready.Reason == v1alpha1.ReasonGatewayAPIMissing {
+		return true, nil
+	}
+	stale := meta.FindStatusCondition(set.Status.Conditions, v1alpha1.ProgramSetStale)
+	count := ptr.Deref(set.Spec.Programs.Count, 0)
+	if count == 0 && stale != nil && stale.Status == metav1.ConditionFalse && stale.ObservedGeneration == set.Generation {
+		return true, nil
+	}
+	if s.known.Availability == liveness.Available && s.now.Sub(s.spoke.DeletionTimestamp.Time) <= r.WithdrawTimeout {
+		return false, nil
+	}
+	r.Recorder.Eventf(s.spoke, nil, corev1.EventTypeWarning, "GatewaysLeft", "Delete",
+		"the spoke has not said that its programmed Gateways are gone; if its cluster still exists: kubectl delete namespace isthmus-gateways there")
+	return true, nil
 }
 
 // revoke takes the spoke's rights on the hub away: first what it may do, then who it is, then what it could join with.

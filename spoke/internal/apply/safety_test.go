@@ -8,6 +8,7 @@ import (
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -122,6 +123,37 @@ func TestHubWasRestored(t *testing.T) {
 	w.count(w.onHub, "e1")         // n+3
 	w.hasOnly("Gateway gw")
 	w.setCondition(w.onHub, v1alpha1.ProgramSetStale, v1alpha1.ReasonComplete)
+}
+
+// TestDoneIsSaidOfTheSetByWhichThingsWent: while programs and set disagree, the condition is of the set before.
+func TestDoneIsSaidOfTheSetByWhichThingsWent(t *testing.T) {
+	w := newWorld(t, "doneset")
+	w.program(w.onHub, "gw", "e1", nil, gateway("gw", "*.example.com"))
+	w.program(w.onHub, "shop", "e1", nil, route("shop", "gw", "/shop/agent/cart"))
+	w.count(w.onHub, "e1")
+	w.start(w.onHub)
+	generations := func(g Gomega) (observed, now int64) {
+		set := &v1alpha1.GatewayProgramSet{}
+		g.Expect(w.hub.Get(w.Context(), client.ObjectKey{Namespace: w.onHub, Name: v1alpha1.ProgramSetName}, set)).To(Succeed())
+		if c := meta.FindStatusCondition(set.Status.Conditions, v1alpha1.ProgramSetStale); c != nil && c.Status == metav1.ConditionFalse {
+			observed = c.ObservedGeneration
+		}
+		return observed, set.Generation
+	}
+	done := func(g Gomega) {
+		observed, now := generations(g)
+		g.Expect(observed).To(Equal(now))
+	}
+	w.eventually(done)
+	w.count(w.onHub, "e1", "more")
+	w.never(func(g Gomega) {
+		observed, now := generations(g)
+		g.Expect(observed).To(BeNumerically("<", now))
+	})
+	w.unprogram(w.onHub, "shop")
+	w.count(w.onHub, "e1")
+	w.eventually(done)
+	w.g.Expect(w.has(w.g)).To(ConsistOf("Gateway gw"), "said before it was gone")
 }
 
 // TestNotOurs has users' objects in the way.

@@ -221,8 +221,14 @@ func (a *Applier) stale(set *v1alpha1.GatewayProgramSet, j judged, now time.Time
 	}
 	if c.Status == metav1.ConditionTrue {
 		a.opts.Metrics.stale.Set(1)
-	} else {
-		a.opts.Metrics.stale.Set(0)
+		return c, again
+	}
+	a.opts.Metrics.stale.Set(0)
+	if !j.removed { // that is still true of an earlier set only
+		c.ObservedGeneration = 0
+		if old := meta.FindStatusCondition(set.Status.Conditions, c.Type); old != nil {
+			c.ObservedGeneration = old.ObservedGeneration
+		}
 	}
 	return c, again
 }

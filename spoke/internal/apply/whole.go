@@ -63,12 +63,13 @@ func (a *Applier) whole(ctx context.Context) (time.Duration, error) {
 	}
 	var trouble error
 	behind := a.behind(set)
-	if complete && acknowledged == set.Spec.Epoch && !behind {
+	may := complete && acknowledged == set.Spec.Epoch && !behind
+	if may {
 		if trouble = a.note(ctx, set); trouble == nil {
 			trouble = a.remove(ctx, surplus)
 		}
 	}
-	again, err := a.reportSet(ctx, set, judged{acknowledged: acknowledged, complete: complete, behind: behind, surplus: len(surplus)})
+	again, err := a.reportSet(ctx, set, judged{acknowledged: acknowledged, complete: complete, behind: behind, removed: may && trouble == nil, surplus: len(surplus)})
 	if trouble != nil {
 		err = trouble
 	}
@@ -79,6 +80,7 @@ func (a *Applier) whole(ctx context.Context) (time.Duration, error) {
 type judged struct {
 	acknowledged     string
 	complete, behind bool
+	removed          bool // what it does not name
 	surplus          int
 }
 
