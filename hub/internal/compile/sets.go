@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -51,11 +50,13 @@ func SetFor(r federate.Resource, places []string, t federate.Treatment) Set {
 
 // plain says that no policy concerns the set.
 func (s Set) plain() bool {
-	return reflect.DeepEqual(s, Set{Places: s.Places})
+	p := s.Placement
+	return !s.Hash && s.Breaker == federate.Breaker{} && s.For == federate.Key{} &&
+		p.Preference == "" && p.Order == "" && p.MinHealthyPercent == 0 && len(p.Weights) == 0 && len(p.First) == 0
 }
 
 // Costs says whether the set is a cluster of its own beside those of the spokes, so that its number is limited.
-func (s Set) Costs() bool { return strings.HasPrefix(s.Name(), setPrefix) }
+func (s Set) Costs() bool { return len(s.Places) > 1 || len(s.Places) == 1 && !s.plain() }
 
 // Name of the cluster: spoke/<name>, set/<hash>, or empty for no place.
 func (s Set) Name() string {

@@ -40,6 +40,7 @@ type builder struct {
 	large        map[string]*shard // namespaces of more than LargeNamespace resources
 	cutResources map[string]int    // resources of which not all places are used, by spoke
 
+	failed   int // shards whose table is not that of their resources
 	assigned int // assignments marshalled, ever
 }
 
@@ -189,6 +190,9 @@ func (b *builder) recut(dirty map[string]bool) {
 func (b *builder) buildTable(ns string, p *publication) {
 	s := b.shards[ns]
 	b.limit(ns, s)
+	if s.err != nil {
+		b.failed--
+	}
 	if len(s.resources) == 0 {
 		b.refer(s, nil)
 		delete(b.shards, ns)
@@ -206,6 +210,7 @@ func (b *builder) buildTable(ns string, p *publication) {
 	}
 	table, err := b.compiler.Table(ns, routes)
 	if s.err = err; err != nil {
+		b.failed++
 		p.errs = append(p.errs, err)
 		return // the last good table stays, and the clusters that it names
 	}

@@ -46,12 +46,32 @@ func (p *pace) build(now time.Time, took time.Duration, spokes int) (time.Durati
 	return waited, changed
 }
 
-// turns decides when a part of what waits of spokes that change faster than their budget is built: apart from the changes
-// of all others, which never wait for more than one part, and seldom enough that building them takes its share of one CPU.
+// turns decides when a part of what waits of spokes that change faster than their budget is built, and how large it is: apart
+// from the changes of all others, which never wait for more than one part, and seldom enough that building them takes its share
+// of one CPU.
 type turns struct {
-	armed bool
-	next  time.Time // not before
+	armed   bool
+	others  time.Time     // when somebody else's change was built last
+	next    time.Time     // not before
+	telling time.Duration // of CPU that it costs to tell every stream of a part
 }
+
+const (
+	// partEntries is how many entries make a part. They build in less than half a millisecond when nothing else runs (BenchmarkOneChange), which is what the
+	// change of another spoke may have to wait.
+	partEntries = 30
+	// breath is the least between two parts.
+	breath = 4 * time.Millisecond
+	// shareBeside is what share is while others change too: whose change comes at any time finds a part in its way in one of thirty
+	// cases.
+	shareBeside, besideFor = 30, time.Second
+)
+
+// enough is how many entries make a part: more of them where telling a part costs more than building it.
+func (t *turns) enough() int { return partEntries + int(partEntries*t.telling/breath) }
+
+// beside notes that somebody else's change was built.
+func (t *turns) beside(now time.Time) { t.others = now }
 
 // wake notes that something waits. It returns in what time to build; false when that is known already.
 func (t *turns) wake(now time.Time) (time.Duration, bool) {
@@ -64,7 +84,12 @@ func (t *turns) wake(now time.Time) (time.Duration, bool) {
 
 // built notes that a part is built, and again when budgets allow more; 0: nothing waits. It returns in what time to build.
 func (t *turns) built(now time.Time, took time.Duration, spokes int, again time.Duration) (time.Duration, bool) {
-	rest := max(share*took+time.Duration(spokes)*perSpoke, quiet)
+	t.telling = time.Duration(spokes) * perSpoke
+	times := time.Duration(share)
+	if now.Sub(t.others) < besideFor {
+		times = shareBeside
+	}
+	rest := max(times*took+t.telling, breath)
 	t.armed, t.next = again > 0, now.Add(rest)
 	return max(rest, again), t.armed
 }

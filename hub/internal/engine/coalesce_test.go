@@ -59,3 +59,26 @@ func TestPaceFollowsTheCost(t *testing.T) {
 		}
 	}
 }
+
+// Parts of what waits of a spoke that changes too fast follow each other as fast as building them may cost, and take a small share
+// while others change too; they are larger where telling them costs more.
+func TestTurnsGiveWay(t *testing.T) {
+	var alone turns
+	if rest, again := alone.built(at(0), 2*time.Millisecond, 3, time.Millisecond); rest != share*2*time.Millisecond+3*perSpoke || !again {
+		t.Errorf("alone: the next part is due in %v, %t", rest, again)
+	}
+	if rest, again := alone.built(at(0), 0, 0, 0); rest != breath || again {
+		t.Errorf("nothing waits: %v, %t", rest, again)
+	}
+	var busy turns
+	busy.beside(at(0))
+	if rest, _ := busy.built(at(500), 2*time.Millisecond, 3, time.Millisecond); rest != shareBeside*2*time.Millisecond+3*perSpoke {
+		t.Errorf("beside others: the next part is due in %v", rest)
+	}
+	if rest, _ := busy.built(at(1000), 2*time.Millisecond, 3, time.Millisecond); rest != share*2*time.Millisecond+3*perSpoke {
+		t.Errorf("a second after others: the next part is due in %v", rest)
+	}
+	if small, large := busy.enough(), (&turns{telling: 1000 * perSpoke}).enough(); small != partEntries || large != 6*partEntries {
+		t.Errorf("parts of %d and %d entries", small, large)
+	}
+}

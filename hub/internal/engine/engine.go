@@ -178,6 +178,7 @@ func (e *Engine) Start(ctx context.Context) error {
 			spokes := e.build()
 			now := time.Now()
 			if waited, changed := p.build(now, now.Sub(start), spokes); changed {
+				slow.beside(now)
 				e.metrics.publish.Observe(waited.Seconds())
 			}
 		case <-backlog.C:
@@ -186,7 +187,7 @@ func (e *Engine) Start(ctx context.Context) error {
 				continue
 			}
 			start := time.Now()
-			spokes, again := e.buildBacklog()
+			spokes, again := e.buildBacklog(slow.enough())
 			now := time.Now()
 			if due, ok := slow.built(now, now.Sub(start), spokes, again); ok {
 				backlog.Reset(due)
@@ -204,8 +205,8 @@ func (e *Engine) build() int {
 
 // buildBacklog takes a part of what waits of a spoke that changes faster than its budget, builds and publishes it. It returns
 // how many spokes there are and when there is more to take; 0: nothing waits.
-func (e *Engine) buildBacklog() (spokes int, again time.Duration) {
-	c, took, again := e.o.Registry.TakeBacklog(e.liveness)
+func (e *Engine) buildBacklog(enough int) (spokes int, again time.Duration) {
+	c, took, again := e.o.Registry.TakeBacklog(enough, e.liveness)
 	if !took {
 		return 0, again
 	}
@@ -313,12 +314,7 @@ func (e *Engine) record(assignedBefore int) {
 		m.policies.WithLabelValues(state).Set(float64(n))
 	}
 	m.sets.Set(float64(len(e.b.uses)))
-	failed, resources, rejected, conflicts, stale, over, waiting := 0, 0, 0, 0, 0, 0, 0
-	for _, s := range e.b.shards {
-		if s.err != nil {
-			failed++
-		}
-	}
+	resources, rejected, conflicts, stale, over, waiting := 0, 0, 0, 0, 0, 0
 	for name, f := range e.taken.Facts {
 		resources, rejected, conflicts = resources+f.Resources, rejected+f.Rejected, conflicts+e.b.conflicts[name]
 		over, waiting = over+f.Overload.Refused, waiting+f.Waiting
@@ -326,7 +322,7 @@ func (e *Engine) record(assignedBefore int) {
 			stale++
 		}
 	}
-	m.failed.Set(float64(failed))
+	m.failed.Set(float64(e.b.failed))
 	m.resources.Set(float64(resources))
 	m.rejected.Set(float64(rejected))
 	m.conflicts.Set(float64(conflicts))

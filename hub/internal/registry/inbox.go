@@ -8,10 +8,8 @@ import (
 const (
 	// promptSlices is how many changed slices of one spoke are taken in with those of others. A spoke with more of them, or
 	// faster than its rate, waits in a queue of its own, from which a part is taken at a time: at most as many slices, and
-	// no more once they hold partEntries. 300 entries build in about 2 ms (BenchmarkOneChange), which is what the change of
-	// another spoke may have to wait.
+	// no more once they hold as many entries as who builds asks for.
 	promptSlices = 10
-	partEntries  = 300
 	// burstSeconds of its rate is what a spoke may change at once.
 	burstSeconds = 2
 )
@@ -111,12 +109,12 @@ func (in *inbox) wait(rate int) time.Duration {
 	return max(time.Duration((1-in.tokens)/float64(rate)*float64(time.Second)), time.Millisecond)
 }
 
-// part takes whole namespaces until they hold enough slices, or the budget is used up; none before it is there again.
-func (in *inbox) part(rate int, now time.Time) []change {
+// part takes whole namespaces until they hold enough slices or entries, or the budget is used up; none before it is there again.
+func (in *inbox) part(rate, enough int, now time.Time) []change {
 	in.refill(rate, now)
 	var out []change
 	entries := 0
-	for len(in.order) > 0 && len(out) < promptSlices && entries < partEntries && in.tokens >= 1 {
+	for len(in.order) > 0 && len(out) < promptSlices && entries < enough && in.tokens >= 1 {
 		some := in.namespace()
 		in.tokens -= float64(len(some))
 		for _, c := range some {

@@ -204,6 +204,9 @@ func (m *member) retry(before usage) {
 
 // overLimit are the slices of which something is refused, sorted.
 func (m *member) overLimit() []string {
+	if m.refused == 0 {
+		return nil
+	}
 	var out []string
 	for name, s := range m.shares {
 		if s.refused > 0 {

@@ -42,7 +42,7 @@ func settle(t rapid.TB, r *Registry, c *hubClock) {
 	t.Helper()
 	for range 100_000 {
 		r.Take(none)
-		_, took, again := r.TakeBacklog(none)
+		_, took, again := r.TakeBacklog(300, none)
 		if again == 0 && waiting(r) == 0 {
 			return
 		}
@@ -166,7 +166,7 @@ func TestStormWaitsAlone(t *testing.T) {
 	parts, taken := 0, 0
 	start := c.now
 	for {
-		part, took, again := r.TakeBacklog(none)
+		part, took, again := r.TakeBacklog(300, none)
 		if n := len(part.Shards); n > promptSlices {
 			t.Fatalf("a part of %d shards", n)
 		} else if took {

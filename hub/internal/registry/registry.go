@@ -49,7 +49,8 @@ type member struct {
 	slices   map[string]*slice               // as they were taken in
 	shares   map[string]share                // what each uses of the limits
 	used     usage                           // slices and bytes; entries are the belief's total
-	refused  int                             // entries
+	refused  int                             // entries, for a limit
+	invalid  int                             // entries that break a rule
 	reserved map[federate.Key]federate.Entry // see reserve; only while a batch is taken in
 	belief   *belief
 	of       types.UID // whose belief it is
@@ -62,6 +63,14 @@ type slice struct {
 	seen     time.Time
 	rejected []v1alpha1.SliceEntryStatus
 	refused  int // of those, for a limit
+}
+
+// invalid counts the entries that break a rule; 0 for nil.
+func (s *slice) invalid() int {
+	if s == nil {
+		return 0
+	}
+	return len(s.rejected) - s.refused
 }
 
 // Liveness is what is known of a spoke beside its declarations.
@@ -293,6 +302,7 @@ func (r *Registry) read(m *member, name string) namespaces {
 		}
 	}
 	accepted, over := m.admit(name, r.limits, accepted)
+	m.invalid += len(rejected) - s.invalid()
 	s.rejected, s.refused = append(rejected, over...), len(over)
 	return m.belief.declare(name, accepted, keys)
 }

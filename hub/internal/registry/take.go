@@ -63,14 +63,14 @@ func (r *Registry) Take(liveness func(spoke string) Liveness) Changes {
 }
 
 // TakeBacklog takes in a part of what waits of one spoke that changes faster than its budget, in turns, and returns what
-// changed like Take; took is false when no budget allows anything yet. again is when to call next; 0: nothing waits.
-func (r *Registry) TakeBacklog(liveness func(spoke string) Liveness) (c Changes, took bool, again time.Duration) {
+// changed like Take. A part is whole namespaces, no more of them once they hold as many entries as are enough. took is false when no budget allows anything yet. again is when to call next; 0: nothing waits.
+func (r *Registry) TakeBacklog(enough int, liveness func(spoke string) Liveness) (c Changes, took bool, again time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
 	namespace, next := r.turn(now)
 	if next != nil {
-		r.takeIn(namespace, next, next.inbox.part(r.limits.ChangeRate, now))
+		r.takeIn(namespace, next, next.inbox.part(r.limits.ChangeRate, enough, now))
 		c, took = r.collect(liveness, now), true
 	}
 	for _, m := range r.members {
@@ -105,6 +105,9 @@ func (r *Registry) takeIn(namespace string, m *member, all []change) {
 	m.reserve(r.limits, all)
 	defer func() { m.reserved = nil }()
 	for _, c := range all {
+		if old := m.slices[c.name]; old != c.slice {
+			m.invalid -= old.invalid()
+		}
 		if c.slice == nil {
 			delete(m.slices, c.name)
 			m.setShare(c.name, share{})
@@ -178,12 +181,9 @@ func (r *Registry) collect(liveness func(spoke string) Liveness, now time.Time) 
 }
 
 func (m *member) facts(now time.Time) Facts {
-	f := Facts{Complete: m.belief.complete, Reported: m.report != nil, Routers: true, Waiting: m.inbox.count, Overload: m.overload(now)}
+	f := Facts{Complete: m.belief.complete, Reported: m.report != nil, Routers: true, Waiting: m.inbox.count, Rejected: m.invalid, Overload: m.overload(now)}
 	if m.active() {
 		f.Resources = m.belief.total
-	}
-	for _, s := range m.slices {
-		f.Rejected += len(s.rejected) - s.refused
 	}
 	f.Joined = meta.IsStatusConditionTrue(m.spoke.Status.Conditions, v1alpha1.SpokeJoined)
 	if len(m.spoke.Status.Routers) > 0 {
