@@ -43,7 +43,7 @@ func (s *session) accepted(t *typeState, name string) {
 		}
 	}
 	s.wakeUsers(t, name)
-	s.rest(t, name, f.again || o.asked)
+	s.rest(t, name, f, o.asked)
 }
 
 // wakeUsers has those judged again who wait for a name. Who waits for an assignment may wait for its cluster first, and
@@ -59,10 +59,15 @@ func (s *session) wakeUsers(t *typeState, name string) {
 }
 
 // rest ends a flight: the name is judged again, or it is settled.
-func (s *session) rest(t *typeState, name string, again bool) {
-	if again {
+func (s *session) rest(t *typeState, name string, f *flight, again bool) {
+	s.ledger.done(f.since)
+	switch {
+	case f.again != nil:
+		t.queue.pushSince(name, *f.again)
+		s.ledger.done(*f.again)
+	case again:
 		t.queue.push(name)
-	} else {
+	default:
 		s.settle(t, name)
 	}
 	t.tidy(name)
@@ -74,6 +79,7 @@ func (s *session) refused(t *typeState, b *batch, detail string) {
 	if s.events.nacked != nil {
 		s.events.nacked(t.url, b.names, detail)
 	}
+	var alone []owing
 	for _, name := range b.names {
 		o := t.odd[name]
 		f := o.flying
@@ -81,16 +87,19 @@ func (s *session) refused(t *typeState, b *batch, detail string) {
 		switch {
 		case f.dropped:
 			s.release(f.r)
-			s.rest(t, name, true)
+			s.rest(t, name, f, true)
 		case len(b.names) > 1:
 			doubt(o, f)
+			s.ledger.done(f.since)
+			if f.again != nil {
+				s.ledger.done(*f.again)
+			}
+			alone = append(alone, owing{name, f.since})
 		default:
 			s.quarantine(t, name, o, f, detail)
 		}
 	}
-	if len(b.names) > 1 {
-		t.queue.ahead(b.names...)
-	}
+	t.queue.ahead(alone...)
 }
 
 // doubt notes that a client which refused a response may have applied this part of it: what that needs stays in use.
@@ -125,7 +134,7 @@ func (s *session) quarantine(t *typeState, name string, o *oddity, f *flight, de
 	}
 	s.wakeUsers(t, name)
 	s.settle(t, name)
-	s.rest(t, name, f.again)
+	s.rest(t, name, f, false)
 }
 
 func (s *session) release(r *Resource) {

@@ -36,14 +36,25 @@ func (s *session) unwait(t *typeState, name string) {
 		delete(s.waiting, *o.waits)
 	}
 	o.waits = nil
+	s.forgive(o)
+}
+
+// forgive notes that what has waited is owed no longer, or as something else.
+func (s *session) forgive(o *oddity) {
+	if o.owes {
+		o.owes = false
+		s.ledger.done(o.since)
+	}
 }
 
 // wake has what waits for a cause judged again.
 func (s *session) wake(on cause) {
 	for w := range s.waiting[on] {
 		t := s.types[w.Type]
-		t.odd[w.Name].waits = nil
-		t.queue.push(w.Name)
+		o := t.odd[w.Name]
+		t.queue.pushSince(w.Name, o.since)
+		o.waits = nil
+		s.forgive(o)
 	}
 	delete(s.waiting, on)
 }

@@ -31,25 +31,26 @@ func (s *session) nothing() *discoveryv3.DeltaDiscoveryResponse {
 // one or the other.
 func (s *session) build(t *typeState) *discoveryv3.DeltaDiscoveryResponse {
 	b, resp := &batch{}, &discoveryv3.DeltaDiscoveryResponse{TypeUrl: t.url}
-	var other []string // of the other kind: they go into the next response
+	var other []owing // of the other kind: they go into the next response
 	for b.bytes < s.limits.chunkBytes && len(b.names) < s.most(t, resp) && len(other) < s.limits.chunkScopes {
-		name, ok := t.queue.pop()
+		next, ok := t.queue.pop()
 		if !ok {
 			break
 		}
+		name := next.name
 		o := t.odd[name]
 		alone := o != nil && o.alone
 		if alone && len(b.names) > 0 {
-			t.queue.ahead(name)
+			s.putBack(t, next)
 			break
 		}
-		f := s.judge(t, name)
+		f := s.judgeOwed(t, &next)
 		if f == nil {
 			t.tidy(name)
 			continue
 		}
 		if len(b.names) > 0 && (f.r == nil) != (len(resp.RemovedResources) > 0) {
-			other = append(other, name)
+			other = append(other, next)
 			continue
 		}
 		s.launch(t, b, resp, name, f)
@@ -57,8 +58,46 @@ func (s *session) build(t *typeState) *discoveryv3.DeltaDiscoveryResponse {
 			break
 		}
 	}
-	t.queue.ahead(other...)
+	s.putBack(t, other...)
 	return s.dispatch(t, b, resp)
+}
+
+// putBack queues again, at the front, what was popped.
+func (s *session) putBack(t *typeState, all ...owing) {
+	t.queue.ahead(all...)
+	for _, o := range all {
+		s.ledger.done(o.since)
+	}
+}
+
+// judgeOwed judges a name that was popped. What is not sent is owed no longer, or by what it waits for: the flight that is to be
+// answered first, or a cause.
+func (s *session) judgeOwed(t *typeState, next *owing) *flight {
+	if o := t.odd[next.name]; o != nil && o.waits != nil && o.since < next.since {
+		s.ledger.move(next.since, o.since)
+		next.since = o.since
+	}
+	f := s.judge(t, next.name)
+	if f != nil {
+		f.since = next.since
+		return f
+	}
+	o := t.odd[next.name]
+	switch {
+	case o != nil && o.flying != nil && o.flying.again == nil:
+		o.flying.again = &next.since // owed still
+		return nil
+	case o != nil && o.flying != nil && next.since < *o.flying.again:
+		s.ledger.move(*o.flying.again, next.since)
+		*o.flying.again = next.since
+	case o != nil && o.waits != nil:
+		o.since, o.owes = next.since, o.waits.kind == given && !o.stuck
+		if o.owes {
+			return nil
+		}
+	}
+	s.ledger.done(next.since)
+	return nil
 }
 
 // most resources in a response.
@@ -133,14 +172,13 @@ func (s *session) clusterSent(name string, f *flight) {
 		return
 	}
 	a.at(name).asked = true
-	a.queue.push(name)
+	a.queue.pushSince(name, f.since)
 }
 
 // judge decides on a name: what is to be sent of it now, or nil. What must wait is judged again when its time comes.
 func (s *session) judge(t *typeState, name string) *flight {
 	if o := t.odd[name]; o != nil {
-		if o.flying != nil {
-			o.flying.again = true
+		if o.flying != nil { // again when that is answered
 			return nil
 		}
 		s.unwait(t, name)

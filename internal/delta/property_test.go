@@ -32,12 +32,16 @@ type world struct {
 	sure     map[Ref]bool                 // what the server knows that the client holds, in whichever version
 	doubt    map[string][]string          // table -> versions of which the server cannot tell which one the client holds
 	serial   int
+	born     map[string]int    // version -> serial
+	name     map[string]string // of a version
+	left     map[Ref]int       // the serial at which the view lost it
+	marks    []promise
 }
 
 var wired = []string{ClusterType, AssignmentType, ScopeType}
 
 func newWorld(byName bool) *world {
-	c := &world{byName: byName, tables: map[string]*Table{}, held: map[string]map[string]string{}, needs: map[string][]string{}, bad: map[string]bool{}}
+	c := &world{byName: byName, tables: map[string]*Table{}, held: map[string]map[string]string{}, needs: map[string][]string{}, bad: map[string]bool{}, born: map[string]int{}, name: map[string]string{}, left: map[Ref]int{}}
 	for _, typ := range wired {
 		c.tables[typ], c.held[typ] = NewTable(typ), map[string]string{}
 	}
@@ -50,7 +54,7 @@ func (c *world) connect() {
 	c.synced = map[string]bool{}
 	c.session = newSession(&View{Tables: slices.Collect(maps.Values(c.tables))}, limits{chunkBytes: 250, chunkScopes: 3, inflightBytes: 600},
 		events{synced: func(typeURL string) { c.synced[typeURL] = true }})
-	c.down, c.up, c.late, c.watching = nil, nil, nil, map[string]bool{}
+	c.down, c.up, c.late, c.watching, c.marks = nil, nil, nil, map[string]bool{}, nil
 	c.sure, c.doubt = map[Ref]bool{}, map[string][]string{}
 	for typ, held := range c.held {
 		for name, version := range held {
@@ -82,7 +86,7 @@ func (c *world) resource(t *rapid.T, name string, needs ...string) Resource {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.needs[r.Version] = needs
+	c.needs[r.Version], c.born[r.Version], c.name[r.Version] = needs, c.serial, name
 	c.bad[r.Version] = rapid.IntRange(0, 5).Draw(t, "bad") == 0
 	return r
 }
@@ -129,6 +133,11 @@ func (c *world) change(t *rapid.T) {
 				c.tables[typ].Apply([]Resource{c.resource(t, name)}, nil)
 				look()
 			}
+		}
+	}
+	for typ, names := range map[string][]string{ScopeType: gone, AssignmentType: unused, ClusterType: unused} {
+		for _, name := range names {
+			c.left[Ref{typ, name}] = c.serial
 		}
 	}
 	c.tables[ScopeType].Apply(up, gone)
@@ -246,6 +255,7 @@ func (c *world) answer() {
 }
 
 func (c *world) check(t *rapid.T) {
+	c.kept(t)
 	for name, version := range c.held[ScopeType] {
 		for _, n := range c.needs[version] {
 			for _, typ := range []string{ClusterType, AssignmentType} {
@@ -261,6 +271,9 @@ func (c *world) drain(t *rapid.T) {
 	for range 5_000 {
 		idle := c.serve(3)
 		if idle && len(c.down)+len(c.late) == 0 {
+			if c.kept(t); len(c.marks) > 0 || len(c.session.ledger.owed) > 0 {
+				t.Fatalf("everything is at rest, and owed is %v", c.session.ledger.owed)
+			}
 			return
 		}
 		c.receive(t)
@@ -318,7 +331,7 @@ func cluster(i int) string { return fmt.Sprintf("set/%d", i) }
 
 // TestNoDanglingRouteAndConvergence: in every interleaving of changes, requests, responses and reconnections no table
 // that the client holds names a cluster or an assignment that it lacks; and when all is at rest the client holds what
-// the view holds, but for what it refuses, and each type is said to be in sync.
+// the view holds, but for what it refuses, and each type is said to be in sync. What a mark promised is kept when it is settled.
 func TestNoDanglingRouteAndConvergence(t *testing.T) {
 	for _, byName := range []bool{false, true} {
 		t.Run(fmt.Sprintf("by name %v", byName), func(t *testing.T) {
@@ -329,6 +342,7 @@ func TestNoDanglingRouteAndConvergence(t *testing.T) {
 					"serve":   func(t *rapid.T) { c.serve(rapid.IntRange(0, 3).Draw(t, "n")) },
 					"receive": func(t *rapid.T) { c.receive(t) },
 					"answer":  func(*rapid.T) { c.answer() },
+					"mark":    func(*rapid.T) { c.mark() },
 					"reconnect": func(t *rapid.T) {
 						if rapid.IntRange(0, 5).Draw(t, "really") == 0 {
 							c.connect()

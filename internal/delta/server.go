@@ -102,12 +102,18 @@ type stream struct {
 	inbox     inbox
 	wake      chan struct{}
 	flush     chan chan struct{}
-	waiters   []chan struct{}
+	waiters   []waiter
 	done      chan struct{}
 	answered  func(typeURL string, took time.Duration) // nil: nobody asks
 	sent      map[string]time.Time                     // by nonce, of responses that are not answered
 	identify  func() string
 	told      string // the identifier of the last response
+}
+
+// waiter waits until a mark is settled.
+type waiter struct {
+	mark uint64
+	done chan struct{}
 }
 
 // inbox takes requests from the receiving goroutine without ever blocking it: a client that does not read while it
@@ -231,6 +237,7 @@ func (st *stream) loop(s *session, done <-chan struct{}) error {
 			return err
 		}
 		s.changed()
+		st.flushed(s)
 		if r := st.next(s); r != nil {
 			if st.answered != nil {
 				st.sent[r.GetNonce()] = time.Now()
@@ -240,16 +247,14 @@ func (st *stream) loop(s *session, done <-chan struct{}) error {
 			}
 			continue
 		}
-		if s.idle() {
-			st.flushed()
-		}
+		st.flushed(s) // what was to be judged is
 		select {
 		case <-st.transport.Context().Done():
 			return status.FromContextError(st.transport.Context().Err()).Err()
 		case <-done:
 			return errViewDone
 		case w := <-st.flush:
-			st.waiters = append(st.waiters, w)
+			st.waiters = append(st.waiters, waiter{s.mark(), w})
 		case <-st.inbox.ready:
 		case <-st.wake:
 		}
@@ -284,11 +289,12 @@ func (st *stream) takeRequests(s *session) error {
 	return err
 }
 
-func (st *stream) flushed() {
-	for _, w := range st.waiters {
-		close(w)
+// flushed tells those who waited for what is settled.
+func (st *stream) flushed(s *session) {
+	for len(st.waiters) > 0 && s.ledger.settled(st.waiters[0].mark) { // in the order of their marks
+		close(st.waiters[0].done)
+		st.waiters = st.waiters[1:]
 	}
-	st.waiters = nil
 }
 
 func (s *Server) add(st *stream) uint64 {
@@ -318,8 +324,9 @@ func (s *Server) Tell() {
 	}
 }
 
-// Settle waits until every stream that is open now has acknowledged all that its tables held when Settle was called,
-// or has ended. Streams that lag are named in the error only by their number.
+// Settle waits until every stream that is open now has answered for all that its tables held when Settle was called, or for
+// what came after it under the same name, or has ended. What changes later is not waited for: a fleet that never rests settles
+// too. Streams that lag are named in the error only by their number.
 func (s *Server) Settle(ctx context.Context) error {
 	s.mu.Lock()
 	open := make([]*stream, 0, len(s.streams))

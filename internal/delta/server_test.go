@@ -344,3 +344,30 @@ func TestSecretsHaveAServiceOfTheirOwn(t *testing.T) {
 		t.Errorf("got %v, %v", r, err)
 	}
 }
+
+// A fleet that never rests: whenever the client answers, something newer is owed already. What was owed before is told as answered.
+func TestSettleDoesNotWaitForWhatComesLater(t *testing.T) {
+	tab := NewTable(ExtensionType)
+	tab.Apply([]Resource{text(t, "authz", "0")}, nil)
+	srv := NewServer(Options{View: viewOf(tab)})
+	w := dial(t, serveWith(t, func(g *grpc.Server) { srv.Register(g) }))
+	w.subscribe(ExtensionType)
+	r := w.next(ExtensionType, "authz")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	settled := make(chan error, 1)
+	go func() { settled <- srv.Settle(ctx) }()
+	for i := 1; ; i++ {
+		tab.Apply([]Resource{text(t, "authz", fmt.Sprint(i))}, nil)
+		w.ack(r)
+		select {
+		case err := <-settled:
+			if err != nil {
+				t.Errorf("after %d changes: %v", i, err)
+			}
+			return
+		default:
+		}
+		r = w.next(ExtensionType, "authz")
+	}
+}

@@ -30,6 +30,7 @@ type session struct {
 	waiting map[cause]map[Ref]struct{}
 	nonce   uint64
 	events  events
+	ledger  ledger
 }
 
 // events tell an observer what happened; nil functions are not called.
@@ -74,15 +75,18 @@ type oddity struct {
 	version string
 	stuck   bool   // needs what the client cannot be given
 	waits   *cause // what makes it worth judging again
+	since   uint64 // of waits
+	owes    bool   // it is owed since then, although it waits
 }
 
 // flight is a resource, or the news that there is none (nil), on its way to the client.
 type flight struct {
 	r       *Resource
 	empty   bool
-	again   bool // judge the name again when this is answered
-	dropped bool // the client has unsubscribed since
-	lost    bool // the client loses it (its cluster is removed behind it)
+	since   uint64
+	again   *uint64 // judge the name again when this is answered, which is owed since then
+	dropped bool    // the client has unsubscribed since
+	lost    bool    // the client loses it (its cluster is removed behind it)
 }
 
 // batch is one response in flight.
@@ -92,10 +96,10 @@ type batch struct {
 }
 
 func newSession(v *View, l limits, e events) *session {
-	s := &session{limits: l, types: map[string]*typeState{}, users: map[Ref]int{}, waiting: map[cause]map[Ref]struct{}{}, events: e}
+	s := &session{limits: l, types: map[string]*typeState{}, users: map[Ref]int{}, waiting: map[cause]map[Ref]struct{}{}, events: e, ledger: ledger{owed: map[uint64]int{}}}
 	for _, t := range v.Tables {
 		st := &typeState{table: t, url: t.typeURL, names: map[string]bool{}, held: map[string]*Resource{}, odd: map[string]*oddity{},
-			queue: newQueue(), batches: map[string]*batch{}, initial: map[string]bool{}}
+			queue: newQueue(&s.ledger), batches: map[string]*batch{}, initial: map[string]bool{}}
 		s.types[t.typeURL] = st
 		s.order = append(s.order, st)
 	}
@@ -280,12 +284,9 @@ func (t *typeState) tidy(name string) {
 	}
 }
 
-// idle says whether the client has answered for all that it can be given now.
-func (s *session) idle() bool {
-	for _, t := range s.order {
-		if len(t.batches) > 0 || len(t.queue.in) > 0 {
-			return false
-		}
-	}
-	return true
+// mark notes what the client can be given now. It is settled when the client has answered for all of that, or for what came after it
+// under the same name, whatever else has changed meanwhile.
+func (s *session) mark() uint64 {
+	s.changed()
+	return s.ledger.next()
 }
