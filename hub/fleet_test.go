@@ -197,6 +197,7 @@ type router struct {
 	breaks  int
 	epoch   string
 	refused string // the last error of a stream
+	gate    *gate  // nil: it answers at once
 }
 
 var routerTypes = []string{delta.ClusterType, delta.AssignmentType, delta.ExtensionType, delta.ScopeType}
@@ -247,7 +248,15 @@ func (r *router) versions(typeURL string) map[string]string {
 	return out
 }
 
-func (r *router) apply(_ context.Context, u delta.Update) error {
+func (r *router) apply(ctx context.Context, u delta.Update) error {
+	r.mu.Lock()
+	g := r.gate
+	r.mu.Unlock()
+	if g != nil {
+		if err := g.pass(ctx, u); err != nil {
+			return err
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.held[u.Type] == nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,7 @@ import (
 	hubidentity "github.com/isthmus-dev/isthmus/hub/internal/identity"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 	"github.com/isthmus-dev/isthmus/hub/internal/registry"
+	"github.com/isthmus-dev/isthmus/hub/internal/replicas"
 	"github.com/isthmus-dev/isthmus/hub/internal/spoke"
 	"github.com/isthmus-dev/isthmus/hub/internal/trafficpolicy"
 )
@@ -100,6 +102,7 @@ type hub struct {
 	liveness *liveness.Observer
 	registry *registry.Registry
 	engine   *engine.Engine
+	replicas *replicas.Board
 	suspect  *atomic.Bool // see store
 	epoch    *epoch.Keeper
 	gateways turn
@@ -116,6 +119,16 @@ func (h *hub) build(ctx context.Context) error {
 	}
 	h.epoch, err = epoch.Load(ctx, epoch.Options{
 		Client: direct, Namespace: h.o.Namespace, Recorder: h.mgr.GetEventRecorder("isthmus-hub"), Registerer: h.reg, Log: h.log.With("room", "epoch"),
+	})
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	h.replicas, err = replicas.Join(ctx, replicas.Options{
+		Client: direct, Namespace: h.o.Namespace, Host: host, Registerer: h.reg, Log: h.log.With("room", "replicas"),
 	})
 	if err != nil {
 		return err
@@ -153,7 +166,7 @@ func (h *hub) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range []manager.Runnable{h.epoch, h.ids, h.liveness, h.engine, leader} {
+	for _, r := range []manager.Runnable{h.epoch, h.replicas, h.ids, h.liveness, h.engine, leader} {
 		if err := h.mgr.Add(r); err != nil {
 			return err
 		}
@@ -194,7 +207,7 @@ func (h *hub) buildEngine(ctx context.Context) error {
 	}
 	h.engine, err = engine.New(engine.Options{
 		Fleet: h.o.Fleet, Epoch: store{h.epoch, h.suspect}, Registry: h.registry, Liveness: h.liveness, Synced: known, Peer: h.ids.Peer,
-		Log: h.log.With("room", "engine"), Registerer: h.reg, Grace: h.o.StartGrace,
+		Log: h.log.With("room", "engine"), Registerer: h.reg, Replicas: h.replicas, Grace: h.o.StartGrace,
 		LeaseAge: h.leaseAge, Keepalive: h.o.Keepalive,
 	})
 	return err

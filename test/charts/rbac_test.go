@@ -100,6 +100,8 @@ func testReviews(t *testing.T, cfg *rest.Config) {
 			{read, "/services", systemNamespace, "", false},
 			{read, "/configmaps", systemNamespace, "isthmus-epoch", true},
 			{"get", "/configmaps", "victim", "isthmus-epoch", false},
+			{read + " patch", "/configmaps", systemNamespace, "isthmus-replicas", true},
+			{"create", "/configmaps", systemNamespace, "", true},
 			{"create patch", "events.k8s.io/events", everywhere, "", true},
 			{"impersonate", "/users", everywhere, "", false},
 		},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/isthmus-dev/isthmus/hub/internal/compile"
 	"github.com/isthmus-dev/isthmus/hub/internal/federate"
@@ -38,7 +39,17 @@ type Epoch interface {
 	Claim(ctx context.Context, spoke, seen string) error
 }
 
-// Options of an Engine; all but Grace, LeaseAge and SetLimit are required.
+// Replicas is what the engine asks of hub/internal/replicas.
+type Replicas interface {
+	// Acknowledge says what every router of this replica has acknowledged: Spokes by UID, as of their generation.
+	Acknowledge(map[types.UID]int64)
+	// Behind are the other replicas that have not said so of a Spoke.
+	Behind(spoke types.UID, generation int64) []string
+	// Changed is closed when Behind may say something else; ask before.
+	Changed() <-chan struct{}
+}
+
+// Options of an Engine; all but Replicas, Grace, LeaseAge and SetLimit are required.
 type Options struct {
 	Fleet      string
 	Epoch      Epoch // of the hub's store
@@ -48,6 +59,8 @@ type Options struct {
 	Peer       func(context.Context) (identity.ID, error)
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
+	// Replicas are the others; nil: there are none.
+	Replicas Replicas
 	// Grace is how long a hub that has started waits for spokes that have joined to be known completely; 10 s if 0.
 	Grace time.Duration
 	// Keepalive between routers; compile.DefaultKeepalive if zero.
@@ -73,7 +86,7 @@ type Engine struct {
 	sure    map[string]bool  // spokes that were known completely once; what they declare is kept until it is withdrawn
 	views   map[federate.View]*delta.Table
 	members map[string]*membership
-	drains  map[string]*drain
+	notices map[types.UID]*notice
 	epoch   string        // what streams that are open were begun under
 	changed chan struct{} // closed by the next build
 }
@@ -89,6 +102,9 @@ type membership struct {
 func New(o Options) (*Engine, error) {
 	if o.Registry == nil || o.Liveness == nil || o.Synced == nil || o.Peer == nil || o.Log == nil || o.Registerer == nil || o.Epoch == nil {
 		return nil, errors.New("engine: Registry, Liveness, Synced, Peer, Log, Registerer and Epoch are required")
+	}
+	if o.Replicas == nil {
+		o.Replicas = alone{}
 	}
 	if o.Grace == 0 {
 		o.Grace = 10 * time.Second
@@ -106,7 +122,7 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		o: o, metrics: newMetrics(o.Registerer), b: newBuilder(c, o.SetLimit),
 		authz: delta.NewTable(delta.ExtensionType), clusters: delta.NewTable(delta.ClusterType), tables: delta.NewTable(delta.ScopeType),
-		open: make(chan struct{}), views: map[federate.View]*delta.Table{}, members: map[string]*membership{}, drains: map[string]*drain{}, changed: make(chan struct{}),
+		open: make(chan struct{}), views: map[federate.View]*delta.Table{}, members: map[string]*membership{}, notices: map[types.UID]*notice{}, changed: make(chan struct{}),
 		sure: map[string]bool{}, epoch: unmarked(o.Epoch.Identifier()),
 	}
 	e.server = delta.NewServer(delta.Options{View: e.view, Identify: o.Epoch.Identifier, Observe: delta.Observers(delta.Metrics(o.Registerer, "isthmus_hub"), e.observer())})
@@ -139,7 +155,7 @@ func (e *Engine) Start(ctx context.Context) error {
 	}
 	var following sync.WaitGroup
 	defer following.Wait()
-	following.Go(func() { e.followDrains(ctx) })
+	following.Go(func() { e.followNotices(ctx) })
 	var p pace
 	grace := time.NewTimer(e.o.Grace)
 	defer grace.Stop()
@@ -222,10 +238,9 @@ func (e *Engine) apply(c registry.Changes) int {
 	e.remember(c)
 	e.publish(p)
 	e.endStreams()
-	e.noteDrains()
+	e.noteNotices(c)
 	e.record(assigned)
-	close(e.changed)
-	e.changed = make(chan struct{})
+	e.tellChanged()
 	e.mu.Unlock()
 	for _, err := range p.errs {
 		e.metrics.errors.Inc()

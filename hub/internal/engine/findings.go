@@ -94,8 +94,8 @@ func conflictsOf(spoke string, conflicts []federate.Conflict) map[federate.Key]s
 	return out
 }
 
-// Withdraw takes a spoke off the wire and returns when the clients connected to this replica have acknowledged that, or with
-// ctx's error. The Spoke must already have a deletionTimestamp or be gone; authorisation is withdrawn before any route.
+// Withdraw takes a spoke off the wire and returns when the clients that are connected have acknowledged that, here and at the
+// replicas that are heard of, or with ctx's error. The Spoke must already have a deletionTimestamp or be gone; authorisation is withdrawn before any route.
 func (e *Engine) Withdraw(ctx context.Context, name string, uid types.UID) error {
 	for {
 		changed := e.Changes()
@@ -114,7 +114,7 @@ func (e *Engine) Withdraw(ctx context.Context, name string, uid types.UID) error
 	if err := e.server.Settle(ctx); err != nil {
 		return fmt.Errorf("spoke %s is withdrawn, but not every router has acknowledged it: %w", name, err)
 	}
-	return nil
+	return e.withdrawnElsewhere(ctx, name, uid)
 }
 
 // Declared says whether some spoke exports a resource. It is true too while a spoke that has joined was never known

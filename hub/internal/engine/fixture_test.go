@@ -277,6 +277,7 @@ type peer struct {
 	connected int
 	epoch     string        // the only one of which anything is taken
 	hold      chan struct{} // when not nil, updates are taken in only once it is closed
+	before    func()        // when not nil, called before each answer
 }
 
 // connect follows the engine with a certificate until the test ends.

@@ -45,8 +45,11 @@ func (p *peer) options(node string) delta.ClientOptions {
 
 func (p *peer) apply(ctx context.Context, u delta.Update) error {
 	p.mu.Lock()
-	hold, epoch := p.hold, p.epoch
+	hold, epoch, before := p.hold, p.epoch, p.before
 	p.mu.Unlock()
+	if before != nil {
+		before()
+	}
 	if hold != nil {
 		select {
 		case <-hold:

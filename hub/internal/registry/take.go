@@ -24,18 +24,22 @@ type Changes struct {
 	Fleet  bool
 	// Facts are what is told of each spoke beside its entries, by name.
 	Facts map[string]Facts
+	// Leaving are the Spokes that are being deleted, and their generation as of which they are.
+	Leaving map[types.UID]int64
 }
 
 // Facts are what the registry says of a spoke.
 type Facts struct {
-	Resources int  // accepted, held ones among them
-	Rejected  int  // entries
-	Complete  bool // report and slices agreed in this session
-	Reported  bool // there is a report of its own
-	Waiting   int  // slices that changed and are not taken in yet
-	Overload  Overload
-	Joined    bool // the Spoke's condition says so
-	Routers   bool // the spoke names routers and at least one address is known, or it names none
+	UID        types.UID
+	Generation int64 // of the Spoke
+	Resources  int   // accepted, held ones among them
+	Rejected   int   // entries
+	Complete   bool  // report and slices agreed in this session
+	Reported   bool  // there is a report of its own
+	Waiting    int   // slices that changed and are not taken in yet
+	Overload   Overload
+	Joined     bool // the Spoke's condition says so
+	Routers    bool // the spoke names routers and at least one address is known, or it names none
 }
 
 // SliceFacts are what the registry says of a slice. Both are shared and not to be changed.
@@ -153,7 +157,7 @@ func (r *Registry) collect(liveness func(spoke string) Liveness, now time.Time) 
 	}
 	c := Changes{
 		Shards: make(map[string][]federate.Entry, len(r.dirty)), Spokes: map[string]federate.Spoke{}, Fleet: r.fleet,
-		Facts: map[string]Facts{}, Policies: map[string][]*federate.Policy{},
+		Facts: map[string]Facts{}, Policies: map[string][]*federate.Policy{}, Leaving: map[types.UID]int64{},
 	}
 	for ns := range r.dirty {
 		c.Shards[ns] = nil
@@ -168,6 +172,8 @@ func (r *Registry) collect(liveness func(spoke string) Liveness, now time.Time) 
 		if m.admitted() {
 			c.Spokes[m.spoke.Name] = m.model()
 			c.Facts[m.spoke.Name] = m.facts(now)
+		} else {
+			c.Leaving[m.spoke.UID] = m.spoke.Generation
 		}
 		if !m.active() {
 			continue
@@ -181,7 +187,7 @@ func (r *Registry) collect(liveness func(spoke string) Liveness, now time.Time) 
 }
 
 func (m *member) facts(now time.Time) Facts {
-	f := Facts{Complete: m.belief.complete, Reported: m.report != nil, Routers: true, Waiting: m.inbox.count, Rejected: m.invalid, Overload: m.overload(now)}
+	f := Facts{UID: m.spoke.UID, Generation: m.spoke.Generation, Complete: m.belief.complete, Reported: m.report != nil, Routers: true, Waiting: m.inbox.count, Rejected: m.invalid, Overload: m.overload(now)}
 	if m.active() {
 		f.Resources = m.belief.total
 	}
