@@ -156,7 +156,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // forget makes the next pass look at everything anew: somebody may have changed what is not followed.
 func (c *Controller) forget() {
 	clear(c.bundles)
-	c.writes = newMemory()
+	c.writes.forgetOld()
 }
 
 // poke asks for a pass.

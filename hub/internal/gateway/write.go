@@ -93,7 +93,6 @@ func (c *Controller) writeSpoke(ctx context.Context, h *hub, s *v1alpha1.Spoke, 
 }
 
 func (c *Controller) writeProgram(ctx context.Context, namespace, name string, held *v1alpha1.GatewayProgram, want *program.Program) error {
-	c.metrics.writes.WithLabelValues("program").Inc()
 	o := &v1alpha1.GatewayProgram{}
 	if held == nil {
 		o.ObjectMeta = metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{managedByLabel: managedBy}}
@@ -103,19 +102,28 @@ func (c *Controller) writeProgram(ctx context.Context, namespace, name string, h
 			held = o
 			err = c.o.Direct.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, held)
 		} else if err == nil {
-			c.writes.wrote(o, want.Hash)
+			c.wrote(o, want.Hash)
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("program %s: %w", name, err)
+		}
+		if program.Hash(&held.Spec) == want.Hash { // the leader before wrote it, and the cache is behind
+			c.writes.wrote(held, want.Hash)
+			return nil
 		}
 	}
 	o = held.DeepCopy()
 	if err := c.replaceSpec(ctx, o, &want.Spec); err != nil {
 		return fmt.Errorf("program %s: %w", name, err)
 	}
-	c.writes.wrote(o, want.Hash)
+	c.wrote(o, want.Hash)
 	return nil
+}
+
+func (c *Controller) wrote(o *v1alpha1.GatewayProgram, hash string) {
+	c.metrics.writes.WithLabelValues("program").Inc()
+	c.writes.wrote(o, hash)
 }
 
 // replaceSpec writes a whole spec, whatever the object has now: what is known of it may be behind.
@@ -128,11 +136,11 @@ func (c *Controller) replaceSpec(ctx context.Context, o client.Object, spec any)
 }
 
 func (c *Controller) deleteProgram(ctx context.Context, held *v1alpha1.GatewayProgram) error {
-	c.metrics.writes.WithLabelValues("program").Inc()
 	o := &v1alpha1.GatewayProgram{ObjectMeta: metav1.ObjectMeta{Namespace: held.Namespace, Name: held.Name}}
 	if err := client.IgnoreNotFound(c.o.Client.Delete(ctx, o, client.Preconditions{UID: &held.UID})); err != nil {
 		return fmt.Errorf("program %s: %w", held.Name, err)
 	}
+	c.metrics.writes.WithLabelValues("program").Inc()
 	c.writes.removed(held)
 	return nil
 }
