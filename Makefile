@@ -68,6 +68,10 @@ tools: | gcc ## Build kube-apiserver, kube-controller-manager, kubectl and etcd,
 tools-gateway: | gcc ## Build Envoy Gateway into bin/tools, for tests and `bin/lab up --gateway envoy-gateway` (minutes, once)
 	@hack/tools-gateway.sh
 
+.PHONY: tools-traefik
+tools-traefik: | gcc ## Build Traefik into bin/tools, for `bin/lab up --gateway traefik` (minutes, once)
+	@hack/tools-traefik.sh
+
 ##@ Generate
 
 .PHONY: generate
@@ -134,7 +138,7 @@ test-gateway: build tools tools-gateway $(TOOLS)/gotestsum ## Of the end-to-end 
 	@hack/test.sh e2e -- -run '^TestGateway' $(ARGS)
 
 .PHONY: conformance
-conformance: build tools tools-gateway ## The Gateway API's conformance tests on Envoy Gateway, alone and through the hub; results to docs/conformance.md
+conformance: build tools tools-gateway ## The Gateway API's conformance tests on Envoy Gateway and, not gating, Traefik, alone and through the hub; results to docs/conformance.md
 	@hack/conformance.sh $(ARGS)
 
 .PHONY: test-summary

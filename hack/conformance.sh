@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the Gateway API's conformance tests: conformance.sh [ARRANGEMENT...] [-- TEST ARGUMENTS], by default all of
-# test/conformance/arrangements, in one lab.
+# test/conformance/arrangements, in one lab for each implementation: the name of an arrangement ends with its implementation's.
+# Only Envoy Gateway's decide how this ends. Those of Traefik are reported.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 results=$PWD/bin/results
@@ -53,9 +54,41 @@ each() {
 export -f one each
 export results
 
+# of lists the arrangements of an implementation, of those asked for.
+of() {
+  local name
+  for name in "${names[@]}"; do
+    if [ "${name%"$1"}" != "$name" ]; then echo "$name"; fi
+  done
+}
+
+# lab runs arrangements in a lab with their implementation: lab IMPLEMENTATION LAB-NAME ARRANGEMENTS.
+lab() {
+  hack/with-lab.sh "$2" --clusters eu --hub-cluster eu --gateway "$1" \
+    --certificate-namespaces gateway-conformance-infra,gateway-conformance-web-backend -- \
+    bash -euo pipefail -c 'each "$@"' each "$3" "${extra[@]}"
+}
+
+for name in "${names[@]}"; do
+  case $name in
+    *envoy-gateway | *traefik) [ -e "test/conformance/arrangements/$name.yaml" ] && continue ;;
+  esac
+  echo "there is no arrangement $name in test/conformance/arrangements" >&2
+  exit 2
+done
+
 status=0
-hack/with-lab.sh conformance --clusters eu --hub-cluster eu --gateway envoy-gateway \
-  --certificate-namespaces gateway-conformance-infra,gateway-conformance-web-backend -- \
-  bash -euo pipefail -c 'each "$@"' each "${names[*]}" "${extra[@]}" || status=1
+chosen=$(of envoy-gateway)
+if [ -n "$chosen" ]; then
+  lab envoy-gateway conformance "$chosen" || status=1
+fi
+chosen=$(of traefik)
+if [ -n "$chosen" ]; then
+  if ! hack/tools-traefik.sh; then
+    echo "=== Traefik could not be built, so it is not tested; conformance does not depend on it"
+  elif ! lab traefik conformance-traefik "$chosen"; then
+    echo "=== conformance of Traefik: failed; reported only, conformance does not depend on it"
+  fi
+fi
 go run ./test/conformance
 exit "$status"

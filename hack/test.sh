@@ -41,10 +41,10 @@ cel() {
   sum cel -race -count=1 -timeout 5m "${extra[@]}" ./test/cel/...
 }
 
-# With a real Envoy Gateway in every cluster: one lab for all.
+# With a real Envoy Gateway, or what ISTHMUS_E2E_GATEWAY names, in every cluster: one lab for all.
 e2e() {
   local name=${ISTHMUS_E2E_LAB:-e2e}
-  hack/with-lab.sh "$name" --clusters eu,us,ap --hub-cluster eu --gateway envoy-gateway --certificate-namespaces certificates -- \
+  hack/with-lab.sh "$name" --clusters eu,us,ap --hub-cluster eu --gateway "${ISTHMUS_E2E_GATEWAY:-envoy-gateway}" --certificate-namespaces certificates -- \
     bash -euo pipefail -c 'sum "$@"' sum e2e -count=1 -timeout 10m -exec "$PWD/bin/lab exec --name $name --" "${extra[@]}" ./test/e2e/...
 }
 

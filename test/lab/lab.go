@@ -34,7 +34,7 @@ type Options struct {
 	HubCluster string
 	// RTT between clusters; 0 links them directly.
 	RTT time.Duration
-	// Gateway is the Gateway API implementation that every spoke's cluster gets: "envoy-gateway", or none when empty.
+	// Gateway is the Gateway API implementation that every spoke's cluster gets: "envoy-gateway", "traefik", or none when empty.
 	Gateway string
 	// CertificateNamespaces is where the hub may read certificates of Gateways; these namespaces are made.
 	CertificateNamespaces []string

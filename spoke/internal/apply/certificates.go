@@ -52,5 +52,5 @@ func (a *Applier) certificate(c v1alpha1.ProgramCertificate) (wanted, string) {
 	body.Object["data"] = map[string]any{
 		"tls.crt": base64.StdEncoding.EncodeToString(chain), "tls.key": base64.StdEncoding.EncodeToString(private),
 	}
-	return wanted{k, body}, ""
+	return wanted{key: k, body: body}, ""
 }

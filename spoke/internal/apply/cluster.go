@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"maps"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -126,18 +127,22 @@ func readClass(u *unstructured.Unstructured) class {
 	for _, cond := range conditionsOf(u.Object["status"]) {
 		c.accepted = c.accepted || (cond.Type == "Accepted" && cond.Status == "True")
 	}
+	c.claims = readClaims(u.Object["status"])
 	return c
 }
 
 type classSink struct{ *Applier }
 
+// change has all programs looked at again when there is another class to use, or one that claims something else.
 func (s classSink) change(f func(map[string]class)) {
 	before := s.class()
 	s.state.mu.Lock()
+	old := maps.Clone(s.state.classes)
 	f(s.state.classes)
+	claimed := maps.EqualFunc(old, s.state.classes, func(a, b class) bool { return a.claims == b.claims })
 	s.state.read[classes] = known
 	s.state.mu.Unlock()
-	if s.class() != before {
+	if s.class() != before || !claimed {
 		s.enqueueAll()
 	}
 }

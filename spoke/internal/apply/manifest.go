@@ -55,8 +55,9 @@ func (k key) String() string { return string(k.kind) + " " + k.name }
 
 // wanted is an object as it is to be.
 type wanted struct {
-	key  key
-	body *unstructured.Unstructured
+	key   key
+	body  *unstructured.Unstructured
+	needs []string // features of the Gateway API, of an HTTPRoute
 }
 
 func (w wanted) hash() (uint64, error) {
@@ -102,6 +103,9 @@ func readObject(p *v1alpha1.GatewayProgram, raw runtime.RawExtension, namespace 
 	}
 	w.body = shell(w.key, namespace, p.Name)
 	w.body.Object["spec"] = spec
+	if w.key.kind == httpRoutes {
+		w.needs = needs(spec)
+	}
 	labels, annotations := in.GetLabels(), in.GetAnnotations()
 	w.body.SetLabels(merge(labels, w.body.GetLabels()))
 	w.body.SetAnnotations(merge(annotations, map[string]string{

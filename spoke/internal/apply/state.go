@@ -15,6 +15,7 @@ import (
 type class struct {
 	controller string
 	accepted   bool
+	claims     claims
 }
 
 // reading is how far a kind of the cluster is known.

@@ -68,7 +68,7 @@ func (a *Applier) programStatus(p *v1alpha1.GatewayProgram, v verdict) v1alpha1.
 		case w.key.kind == gateways && i == 0:
 			gatewayStatus(&out, p, l, now)
 		case w.key.kind != gateways && p.Spec.Source.Kind != v1alpha1.SourceGateway:
-			out.Parents = addParents(out.Parents, l)
+			out.Parents = addParents(out.Parents, l, func(gateway string) string { return a.state.lacking(gateway, w.needs) })
 		}
 	}
 	return out
@@ -131,14 +131,16 @@ func observed(l *live, kind string) bool {
 	return false
 }
 
-// addParents adds what is said of one part of a route. Where parts disagree, the one with a complaint is shown.
-func addParents(out []v1alpha1.ProgramParentStatus, l *live) []v1alpha1.ProgramParentStatus {
+// addParents adds what is said of one part of a route, and what it lacks at a Gateway. Where parts disagree, the one with a
+// complaint is shown.
+func addParents(out []v1alpha1.ProgramParentStatus, l *live, lacking func(gateway string) string) []v1alpha1.ProgramParentStatus {
 	for _, m := range objectsOf(l.status["parents"], maxParents) {
 		ref, _ := m["parentRef"].(map[string]any)
 		p := v1alpha1.ProgramParentStatus{Name: text(ref["name"]), SectionName: text(ref["sectionName"]), Conditions: first(conditionsOf(m), maxConditions)}
 		if p.Name == "" {
 			continue
 		}
+		refuse(p.Conditions, lacking(p.Name))
 		known := false
 		for i := range out {
 			if out[i].Name == p.Name && out[i].SectionName == p.SectionName {

@@ -62,7 +62,7 @@ func up(name func() string) *cobra.Command {
 	f.StringSliceVar(&o.Clusters, "clusters", []string{"eu", "us", "ap"}, "names of the spokes' clusters")
 	f.StringVar(&o.HubCluster, "hub-cluster", "", "cluster that the hub lives in (default one of its own, named hub)")
 	f.DurationVar(&o.RTT, "rtt", 0, "round-trip time between clusters (default none)")
-	f.StringVar(&o.Gateway, "gateway", "", "Gateway API implementation of every spoke's cluster: envoy-gateway (needs make tools-gateway; default none)")
+	f.StringVar(&o.Gateway, "gateway", "", "Gateway API implementation of every spoke's cluster: envoy-gateway or traefik (need make tools-gateway, tools-traefik; default none)")
 	f.StringSliceVar(&o.CertificateNamespaces, "certificate-namespaces", nil, "namespaces that are made on the hub, in which it may read certificates of Gateways")
 	f.BoolVar(&o.Faults, "faults", false, "link clusters so that fault partition, heal and delay work (--rtt does, too)")
 	f.IntVar(&o.HubReplicas, "hub-replicas", 0, "replicas of the hub (default as the chart)")

@@ -165,7 +165,7 @@ func (f *fleet) startKubelet(ctx context.Context, c *cluster) error {
 			systemNamespace + "/isthmus-hub-grpc": c.plan.HubBalancer(),
 			systemNamespace + "/isthmus-router":   c.plan.RouterBalancer(),
 		},
-		ReservedFirst: map[string]netip.Addr{gatewayNamespace: c.plan.GatewayBalancer()},
+		ReservedFirst: map[string]netip.Addr{gatewayNamespace: c.plan.GatewayBalancer(), traefikNamespace: c.plan.GatewayBalancer()},
 		UpdateDelay:   d.cfg.UpdateDelay, Rootless: d.cfg.Rootless, Log: d.log.With("cluster", c.plan.Name),
 	})
 	if err != nil {

@@ -112,6 +112,8 @@ func (c Config) Image(image string) (string, error) {
 		return c.Tool("envoy")
 	case "gateway", "gateway-dev":
 		return c.Tool(EnvoyGateway)
+	case Traefik:
+		return c.Tool(Traefik)
 	}
 	path := filepath.Join(c.Root, "bin", name)
 	if !isProgram(path) {

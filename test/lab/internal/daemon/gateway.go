@@ -25,14 +25,12 @@ const EnvoyGateway = "envoy-gateway"
 const (
 	// gatewayNamespace is where Envoy Gateway lives, and where it makes a Service of type LoadBalancer for each Gateway.
 	gatewayNamespace = "envoy-gateway-system"
-	// GatewayClass of the lab's implementation.
-	GatewayClass = EnvoyGateway
-	gatewayPort  = 80
+	gatewayPort      = 80
 )
 
 // implementation is what `make tools-gateway` leaves in bin/tools.
 type implementation struct {
-	chart       *v2.Chart
+	chart       *v2.Chart  // Envoy Gateway's
 	definitions chart.CRDs // of the Gateway API, then of Envoy Gateway
 }
 
@@ -40,19 +38,25 @@ func (c Config) implementation() (*implementation, error) {
 	if c.Gateway == "" {
 		return nil, nil
 	}
-	if c.Gateway != EnvoyGateway {
-		return nil, fmt.Errorf("gateway %q: the lab runs %s", c.Gateway, EnvoyGateway)
+	if c.Gateway != EnvoyGateway && c.Gateway != Traefik {
+		return nil, fmt.Errorf("gateway %q: the lab runs %s and %s", c.Gateway, EnvoyGateway, Traefik)
 	}
-	dir := filepath.Join(c.Root, "bin", "tools", "gateway")
-	const hint = "run `make tools-gateway` (minutes, once)"
-	if _, err := c.Tool(EnvoyGateway); err != nil {
-		return nil, fmt.Errorf("%s is not there: %s", EnvoyGateway, hint)
+	dir, pattern := filepath.Join(c.Root, "bin", "tools", "gateway"), "*.yaml"
+	hint := "run `make tools-gateway` (minutes, once)"
+	i := &implementation{}
+	if c.Gateway == Traefik {
+		pattern, hint = traefikDefinitions, "run `make tools-gateway tools-traefik` (minutes, once)"
 	}
-	loaded, err := chart.Load(filepath.Join(dir, "chart"))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s", err, hint)
+	if _, err := c.Tool(c.Gateway); err != nil {
+		return nil, fmt.Errorf("%s is not there: %s", c.Gateway, hint)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "crds", "*.yaml"))
+	if c.Gateway == EnvoyGateway {
+		var err error
+		if i.chart, err = chart.Load(filepath.Join(dir, "chart")); err != nil {
+			return nil, fmt.Errorf("%w: %s", err, hint)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "crds", pattern))
 	if err != nil || len(files) == 0 {
 		return nil, fmt.Errorf("no definitions in %s: %s", dir, hint)
 	}
@@ -64,12 +68,11 @@ func (c Config) implementation() (*implementation, error) {
 		}
 		texts = append(texts, b)
 	}
-	definitions, err := chart.ParseCRDs(texts)
-	if err != nil {
+	if i.definitions, err = chart.ParseCRDs(texts); err != nil {
 		return nil, err
 	}
-	definitions.DropDescriptions()
-	return &implementation{chart: loaded, definitions: definitions}, nil
+	i.definitions.DropDescriptions()
+	return i, nil
 }
 
 func (f *fleet) defineGateway(ctx context.Context, c *cluster) error {
@@ -79,32 +82,45 @@ func (f *fleet) defineGateway(ctx context.Context, c *cluster) error {
 	return f.define(ctx, c, "the Gateway API", f.gateway.definitions)
 }
 
-// installGateway installs Envoy Gateway with its own chart, as a user would, and waits until it has accepted its class.
+// installGateway installs the implementation, and waits until it has accepted its class, which has its name.
 func (f *fleet) installGateway(ctx context.Context, c *cluster) error {
 	if f.gateway == nil || !c.plan.Spoke {
 		return nil
-	}
-	r := chart.Release{Name: "eg", Namespace: gatewayNamespace, Values: map[string]any{
-		"crds": map[string]any{"enabled": false}, "topologyInjector": map[string]any{"enabled": false},
-		"config": map[string]any{"envoyGateway": map[string]any{"provider": map[string]any{
-			"type": "Kubernetes", "kubernetes": map[string]any{"leaderElection": map[string]any{"disable": true}},
-		}}},
-	}}
-	if err := chart.Install(ctx, c.plane.Kubeconfig, f.gateway.chart, r, f.d.log); err != nil {
-		return err
 	}
 	client, err := dynamic.NewForConfig(c.plane.Config)
 	if err != nil {
 		return err
 	}
-	for _, text := range []string{proxyManifest, classManifest} {
+	manifests := traefikManifests
+	if f.d.cfg.Gateway == EnvoyGateway {
+		manifests = []string{proxyManifest, classManifest}
+		if err := f.installEnvoyGateway(ctx, c); err != nil {
+			return err
+		}
+	}
+	for _, text := range manifests {
 		if err := applyManifest(ctx, client, text); err != nil {
 			return err
 		}
 	}
+	return f.awaitClass(ctx, c, client)
+}
+
+// installEnvoyGateway installs Envoy Gateway with its own chart, as a user would.
+func (f *fleet) installEnvoyGateway(ctx context.Context, c *cluster) error {
+	return chart.Install(ctx, c.plane.Kubeconfig, f.gateway.chart, chart.Release{Name: "eg", Namespace: gatewayNamespace, Values: map[string]any{
+		"crds": map[string]any{"enabled": false}, "topologyInjector": map[string]any{"enabled": false},
+		"config": map[string]any{"envoyGateway": map[string]any{"provider": map[string]any{
+			"type": "Kubernetes", "kubernetes": map[string]any{"leaderElection": map[string]any{"disable": true}},
+		}}},
+	}}, f.d.log)
+}
+
+func (f *fleet) awaitClass(ctx context.Context, c *cluster, client dynamic.Interface) error {
+	name := f.d.cfg.Gateway
 	classes := client.Resource(schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "gatewayclasses"})
-	err = poll(ctx, time.Minute, "GatewayClass "+GatewayClass+" of "+c.plan.Name, func(ctx context.Context) (bool, error) {
-		obj, err := classes.Get(ctx, GatewayClass, metav1.GetOptions{})
+	err := poll(ctx, time.Minute, "GatewayClass "+name+" of "+c.plan.Name, func(ctx context.Context) (bool, error) {
+		obj, err := classes.Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return false, err
 		}
@@ -117,7 +133,7 @@ func (f *fleet) installGateway(ctx context.Context, c *cluster) error {
 		return err == nil && meta.IsStatusConditionTrue(class.Status.Conditions, "Accepted"), err
 	})
 	if err == nil {
-		f.stage(c.plan, "Envoy Gateway ready")
+		f.stage(c.plan, name+" ready")
 	}
 	return err
 }
@@ -139,7 +155,7 @@ spec:
 const classManifest = `
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
-metadata: {name: ` + GatewayClass + `}
+metadata: {name: ` + EnvoyGateway + `}
 spec:
   controllerName: gateway.envoyproxy.io/gatewayclass-controller
   parametersRef: {group: gateway.envoyproxy.io, kind: EnvoyProxy, name: lab, namespace: ` + gatewayNamespace + `}

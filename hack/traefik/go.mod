@@ -1,0 +1,5 @@
+module github.com/isthmus-dev/isthmus/hack/traefik
+
+go 1.26.0
+
+require github.com/traefik/traefik/v3 v3.7.13
