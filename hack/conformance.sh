@@ -30,9 +30,8 @@ go test -c -o bin/conformance.test ./test/conformance/suite
 one() {
   local name=$1 log=$results/conformance-$1.log
   shift
-  rm -f "$results/conformance-$name".{json,yaml}
   echo "=== conformance of $name (log: $log)"
-  if (cd test/conformance/suite && ../../../bin/lab exec -- ../../../bin/conformance.test -test.v -test.timeout 15m -arrangement "$name" -results "$results" "$@") >"$log" 2>&1; then
+  if (cd test/conformance/suite && ../../../bin/lab exec -- ../../../bin/conformance.test -test.v -test.timeout "$limit" -arrangement "$name" -results "$results" "$@") >"$log" 2>&1; then
     return 0
   fi
   grep -E '^ *--- FAIL' "$log" || tail -n 30 "$log"
@@ -62,16 +61,22 @@ of() {
   done
 }
 
-# lab runs arrangements in a lab with their implementation: lab IMPLEMENTATION LAB-NAME ARRANGEMENTS.
+# lab runs arrangements in a lab with their implementation: lab IMPLEMENTATION LAB-NAME TIME-LIMIT-OF-ONE ARRANGEMENTS.
 lab() {
+  export limit=$3
   hack/with-lab.sh "$2" --clusters eu --hub-cluster eu --gateway "$1" \
     --certificate-namespaces gateway-conformance-infra,gateway-conformance-web-backend -- \
-    bash -euo pipefail -c 'each "$@"' each "$3" "${extra[@]}"
+    bash -euo pipefail -c 'each "$@"' each "$4" "${extra[@]}"
 }
 
 for name in "${names[@]}"; do
   case $name in
-    *envoy-gateway | *traefik) [ -e "test/conformance/arrangements/$name.yaml" ] && continue ;;
+    *envoy-gateway | *traefik)
+      if [ -e "test/conformance/arrangements/$name.yaml" ]; then
+        rm -f "$results/conformance-$name".{json,yaml} # of an earlier run
+        continue
+      fi
+      ;;
   esac
   echo "there is no arrangement $name in test/conformance/arrangements" >&2
   exit 2
@@ -80,13 +85,13 @@ done
 status=0
 chosen=$(of envoy-gateway)
 if [ -n "$chosen" ]; then
-  lab envoy-gateway conformance "$chosen" || status=1
+  lab envoy-gateway conformance 15m "$chosen" || status=1
 fi
 chosen=$(of traefik)
 if [ -n "$chosen" ]; then
   if ! hack/tools-traefik.sh; then
     echo "=== Traefik could not be built, so it is not tested; conformance does not depend on it"
-  elif ! lab traefik conformance-traefik "$chosen"; then
+  elif ! lab traefik conformance-traefik 5m "$chosen"; then
     echo "=== conformance of Traefik: failed; reported only, conformance does not depend on it"
   fi
 fi

@@ -192,7 +192,8 @@ type ProgramListenerStatus struct {
 
 // ProgramParentStatus is what the cluster's implementation says of a route at one Gateway.
 type ProgramParentStatus struct {
-	// conditions of the route at that parent, as the implementation wrote them.
+	// conditions of the route at that parent, as the implementation wrote them. Accepted is False, UnsupportedValue, where its class does
+	// not claim a feature that the route needs.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -128,7 +128,7 @@ func (s *state) lacking(gateway string, features []string) string {
 	if len(missing) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("GatewayClass %q does not claim %s (its status.supportedFeatures): requests of such rules are answered without it or with an error; do without, or take another class",
+	return fmt.Sprintf("GatewayClass %q does not claim %s in its status.supportedFeatures: it serves such rules without that, or with an error",
 		l.class, strings.Join(missing, ", "))
 }
 
