@@ -23,6 +23,7 @@ import (
 type options struct {
 	env, lab, root, json, page, only string
 	rounds, others                   int
+	figures                          bool
 }
 
 func main() {
@@ -35,6 +36,7 @@ func main() {
 	flag.StringVar(&o.json, "out", "bin/results/chaos.json", "JSON file")
 	flag.StringVar(&o.page, "page", "", "page that takes the table, such as docs/resilience.md")
 	flag.StringVar(&o.only, "only", "", "names of scenarios, by comma (default all)")
+	flag.BoolVar(&o.figures, "figures", false, "measure the figures of restarts only; -only then names those")
 	flag.IntVar(&o.rounds, "rounds", 1, "rounds of each scenario; the table has the medians")
 	flag.IntVar(&o.others, "other-rounds", 0, "rounds of the scenarios whose costs are not promised (default: as -rounds)")
 	flag.Parse()
@@ -48,7 +50,7 @@ func main() {
 }
 
 func run(ctx context.Context, o options) error {
-	chosen, err := choose(o.only)
+	chosen, trials, err := choose(o)
 	if err != nil {
 		return err
 	}
@@ -70,7 +72,8 @@ func run(ctx context.Context, o options) error {
 	}
 	defer u.Close()
 	rows, broken := measure(ctx, u, chosen, o)
-	return errors.Join(write(o, rows), broken)
+	figures, failed := try(ctx, u, trials, o.rounds)
+	return errors.Join(write(o, rows, figures), broken, failed)
 }
 
 // measure runs every chosen scenario; one that fails does not keep the next from running.
@@ -110,32 +113,81 @@ func measure(ctx context.Context, u *suite.Suite, chosen []suite.Scenario, o opt
 	return rows, errors.Join(broken...)
 }
 
-func choose(only string) ([]suite.Scenario, error) {
-	all := suite.Scenarios()
+// choose picks scenarios and trials: all, or by name.
+func choose(o options) ([]suite.Scenario, []suite.Trial, error) {
+	if o.figures {
+		trials, err := pick(suite.Trials(), o.only, func(t suite.Trial) string { return t.Name })
+		return nil, trials, err
+	}
+	scenarios, err := pick(suite.Scenarios(), o.only, func(s suite.Scenario) string { return s.Name })
+	if o.only != "" {
+		return scenarios, nil, err
+	}
+	return scenarios, suite.Trials(), err
+}
+
+func pick[T any](all []T, only string, name func(T) string) ([]T, error) {
 	if only == "" {
 		return all, nil
 	}
-	var out []suite.Scenario
-	for name := range strings.SplitSeq(only, ",") {
-		i := slices.IndexFunc(all, func(s suite.Scenario) bool { return s.Name == name })
+	var out []T
+	for wanted := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(all, func(t T) bool { return name(t) == wanted })
 		if i < 0 {
-			return nil, fmt.Errorf("-only: no scenario %q", name)
+			return nil, fmt.Errorf("-only: no %q", wanted)
 		}
 		out = append(out, all[i])
 	}
 	return out, nil
 }
 
-func write(o options, rows []suite.Row) error {
-	raw, err := json.MarshalIndent(map[string]any{"cores": runtime.NumCPU(), "rows": rows}, "", "  ")
-	if err != nil {
+func write(o options, rows []suite.Row, figures []suite.Figure) error {
+	// What this run did not measure stays as it is.
+	doc := map[string]json.RawMessage{}
+	if raw, err := os.ReadFile(o.json); err == nil {
+		if err := json.Unmarshal(raw, &doc); err != nil {
+			return fmt.Errorf("parse %s, to add to it: %w (delete it)", o.json, err)
+		}
+	}
+	var errs []error
+	set := func(key string, value any) {
+		raw, err := json.Marshal(value)
+		errs, doc[key] = append(errs, err), raw
+	}
+	set("cores", runtime.NumCPU())
+	if len(rows) > 0 {
+		set("rows", rows)
+	}
+	if len(figures) > 0 {
+		merged, err := mergeFigures(doc["figures"], figures)
+		if err != nil {
+			return err
+		}
+		figures = merged
+		set("figures", figures)
+	}
+	raw, err := json.MarshalIndent(doc, "", "  ")
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return err
 	}
 	if err := os.WriteFile(o.json, append(raw, '\n'), 0o644); err != nil {
 		return err
 	}
-	table := suite.Table(rows)
-	fmt.Print(table)
+	return publish(o, rows, figures)
+}
+
+// publish prints the tables and puts them into the page.
+func publish(o options, rows []suite.Row, figures []suite.Figure) error {
+	on := fmt.Sprintf("%d cores, %s", runtime.NumCPU(), runtime.GOARCH)
+	var faults, numbers string
+	if len(rows) > 0 {
+		faults = suite.Table(rows)
+		fmt.Print(faults)
+	}
+	if len(figures) > 0 {
+		numbers = suite.FigureTable(figures)
+		fmt.Print(numbers)
+	}
 	if o.page == "" {
 		return nil
 	}
@@ -143,8 +195,15 @@ func write(o options, rows []suite.Row) error {
 	if err != nil {
 		return err
 	}
-	how := fmt.Sprintf("Medians of as many rounds as the column says, %d cores, %s; `make chaos ARGS=\"-rounds %d -other-rounds %d\"`.\n\n", runtime.NumCPU(), runtime.GOARCH, o.rounds, o.others)
-	text, err := suite.Splice(string(page), how+table)
+	text := string(page)
+	if faults != "" {
+		how := fmt.Sprintf("Medians of as many rounds as the column says, %s; `make chaos ARGS=\"-rounds %d -other-rounds %d\"`.\n\n", on, o.rounds, o.others)
+		text, err = suite.Splice(text, how+faults)
+	}
+	if numbers != "" && err == nil {
+		how := fmt.Sprintf("Medians and ranges, %s; `make chaos ARGS=\"-figures -rounds %d\"`.\n\n", on, o.rounds)
+		text, err = suite.SpliceFigures(text, how+numbers)
+	}
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ import (
 // Cluster is a member cluster.
 type Cluster struct {
 	Name, Edge string
-	client     client.Client
+	client     client.WithWatch
 }
 
 // Fleet is the fleet under test.
@@ -85,7 +85,7 @@ func newCluster(name, kubeconfig, edge string) (*Cluster, error) {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
-	c, err := client.New(cfg, client.Options{Scheme: scheme})
+	c, err := client.NewWithWatch(cfg, client.Options{Scheme: scheme})
 	return &Cluster{Name: name, Edge: edge, client: c}, err
 }
 
@@ -135,14 +135,28 @@ type Agent struct {
 
 // Run declares an agent in a cluster and runs its pods.
 func (f *Fleet) Run(ctx context.Context, c *Cluster, ns, name string, replicas int, args ...string) (*Agent, error) {
+	if err := f.declare(ctx, c, ns, name); err != nil {
+		return nil, err
+	}
+	return f.serve(c, ns, name, replicas, args...)
+}
+
+// declare makes an agent's object, and its namespace.
+func (f *Fleet) declare(ctx context.Context, c *Cluster, ns, name string) error {
+	if err := c.namespace(ctx, ns); err != nil {
+		return err
+	}
+	return client.IgnoreAlreadyExists(c.client.Create(ctx, agentObject(ns, name)))
+}
+
+func (c *Cluster) namespace(ctx context.Context, name string) error {
 	space := &corev1.Namespace{}
-	space.Name = ns
-	if err := client.IgnoreAlreadyExists(c.client.Create(ctx, space)); err != nil {
-		return nil, err
-	}
-	if err := client.IgnoreAlreadyExists(c.client.Create(ctx, agentObject(ns, name))); err != nil {
-		return nil, err
-	}
+	space.Name = name
+	return client.IgnoreAlreadyExists(c.client.Create(ctx, space))
+}
+
+// serve runs an agent's pods, whether it is declared or not.
+func (f *Fleet) serve(c *Cluster, ns, name string, replicas int, args ...string) (*Agent, error) {
 	command := []string{"run", "--name", f.lab, "--cluster", c.Name, "--service", ns + "/agent-" + name + ":8000", "--replicas", fmt.Sprint(replicas), "--",
 		filepath.Join(f.bin, "agent"), "--agent-name", name, "--journal", f.journal(name)}
 	cmd := exec.Command(filepath.Join(f.bin, "lab"), append(command, args...)...)

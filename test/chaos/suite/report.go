@@ -6,10 +6,12 @@ import (
 	"time"
 )
 
-// Markers between which a report stands in a page.
+// Markers between which the reports stand in a page.
 const (
-	Begin = "<!-- chaos: begin -->"
-	End   = "<!-- chaos: end -->"
+	Begin        = "<!-- chaos: begin -->"
+	End          = "<!-- chaos: end -->"
+	FiguresBegin = "<!-- figures: begin -->"
+	FiguresEnd   = "<!-- figures: end -->"
 )
 
 // Table renders rows for docs/resilience.md.
@@ -42,12 +44,40 @@ func seconds(d time.Duration) string {
 	return fmt.Sprintf("%.2f s", d.Seconds())
 }
 
-// Splice puts a report between the markers of a page.
-func Splice(page, report string) (string, error) {
-	before, rest, ok := strings.Cut(page, Begin)
-	_, after, found := strings.Cut(rest, End)
-	if !ok || !found {
-		return "", fmt.Errorf("the page has no %s and %s after it", Begin, End)
+// FigureTable renders figures for docs/resilience.md.
+func FigureTable(figures []Figure) string {
+	var b strings.Builder
+	b.WriteString("| figure | name | rounds | median | range | wanted |\n| --- | --- | --- | --- | --- | --- |\n")
+	for _, f := range figures {
+		median, least, most := f.Middle()
+		show := func(v float64) string {
+			if f.Unit == unitSeconds {
+				return fmt.Sprintf("%.2f s", v)
+			}
+			return fmt.Sprintf("%.0f", v)
+		}
+		wanted := "-"
+		if f.Wanted != "" {
+			wanted = f.Wanted
+		}
+		fmt.Fprintf(&b, "| %s | `%s` | %d | %s | %s to %s | %s |\n", f.What, f.Name, len(f.Values), show(median), show(least), show(most), wanted)
 	}
-	return before + Begin + "\n" + report + End + after, nil
+	return b.String()
+}
+
+// Splice puts the report on faults between its markers of a page.
+func Splice(page, report string) (string, error) { return splice(page, report, Begin, End) }
+
+// SpliceFigures puts the report on figures between its own.
+func SpliceFigures(page, report string) (string, error) {
+	return splice(page, report, FiguresBegin, FiguresEnd)
+}
+
+func splice(page, report, begin, end string) (string, error) {
+	before, rest, ok := strings.Cut(page, begin)
+	_, after, found := strings.Cut(rest, end)
+	if !ok || !found {
+		return "", fmt.Errorf("the page has no %s and %s after it", begin, end)
+	}
+	return before + begin + "\n" + report + end + after, nil
 }

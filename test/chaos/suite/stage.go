@@ -48,14 +48,36 @@ func prepare(ctx context.Context, f *Fleet) (*stage, error) {
 			return s, err
 		}
 	}
-	by, err := s.ask(ctx, s.client, twin)
-	if err == nil && by == s.other.Name {
-		s.primary, s.other = s.other, s.primary
-	}
+	by, err := s.nearest(ctx)
 	if err != nil {
 		return s, err
 	}
+	if by == s.other.Name {
+		s.primary, s.other = s.other, s.primary
+	}
 	return s, s.run(ctx, s.other, far, 1)
+}
+
+// nearest is the cluster that answers the client for twin once both places are known: the one that was known first
+// answers until then, whichever it is.
+func (s *stage) nearest(ctx context.Context) (string, error) {
+	for _, role := range []string{"{primary}", "{other}"} {
+		if err := hasPlace(twin, role)(ctx, s); err != nil {
+			return "", err
+		}
+	}
+	by, since := "", time.Now()
+	err := s.await(ctx, "the same answers at "+s.client.Name, func(ctx context.Context) error {
+		got, err := s.ask(ctx, s.client, twin)
+		if err != nil || got != by {
+			by, since = got, time.Now()
+		}
+		if err == nil && time.Since(since) < answersAlike {
+			err = fmt.Errorf("%s answers", got)
+		}
+		return err
+	})
+	return by, err
 }
 
 func (s *stage) close() {
@@ -108,6 +130,9 @@ func (s *stage) served(ctx context.Context, at *Cluster, name, by string) error 
 	return err
 }
 
+// answersAlike is how long a router has to hear of a place that the hub knows.
+const answersAlike = 3 * time.Second
+
 // settleTimeout bounds a fleet that does not come back; it asserts nothing about how fast one does.
 const settleTimeout = 2 * time.Minute
 
@@ -116,14 +141,18 @@ func (s *stage) await(ctx context.Context, what string, check func(context.Conte
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
 		err := check(ctx)
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil { // that the time is over is no news
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: not within %s: %w", what, settleTimeout, err)
+			return fmt.Errorf("%s: not within %s: %w", what, settleTimeout, last)
 		case <-tick.C:
 		}
 	}
