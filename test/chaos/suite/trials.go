@@ -53,7 +53,7 @@ func (t *trying) declared(ctx context.Context, figure, fault string) error {
 
 // leaderWrites is when the hub has made a new Spoke's namespace, which only a leader does.
 func (t *trying) leaderWrites(ctx context.Context, figure string, since time.Time) error {
-	hub, spoke := t.fleet.Hub.client, &v1alpha1.Spoke{}
+	hub, spoke := t.fleet.Hub.client, &v1alpha1.Spoke{Spec: v1alpha1.SpokeSpec{State: v1alpha1.SpokeActive, Namespaces: []v1alpha1.NamespaceGlob{"chaos-none"}}}
 	spoke.Name = t.agent("chaos")
 	if err := hub.Create(ctx, spoke); err != nil {
 		return err
