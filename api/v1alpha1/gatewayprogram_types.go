@@ -137,9 +137,10 @@ type GatewayProgramSpec struct {
 // Gateway that it made (Accepted, Programmed, with the implementation's reasons).
 const (
 	// ProgramApplied: the objects of the program are in the cluster as the hub wants them. Reasons: Applied (True);
-	// GatewayAPIMissing, NoGatewayClass, SeveralGatewayClasses, NotOurs (an object of that name exists and is another's),
-	// Rejected (the API server refused an object), CertificatePending (the bundle does not hold the certificate yet),
-	// Drifted (another manager keeps changing an object) (False). The message says what to do.
+	// GatewayAPIMissing, GatewayAPIOutdated (a definition lacks a field that the program has), NoGatewayClass,
+	// SeveralGatewayClasses, NotOurs (an object of that name exists and is another's), Rejected (the API server refused an
+	// object), CertificatePending (the bundle does not hold the certificate yet), Drifted (another manager keeps changing an
+	// object) (False). The message says what to do.
 	ProgramApplied = "Applied"
 )
 
@@ -147,6 +148,7 @@ const (
 const (
 	ReasonApplied               = "Applied"
 	ReasonGatewayAPIMissing     = "GatewayAPIMissing"
+	ReasonGatewayAPIOutdated    = "GatewayAPIOutdated"
 	ReasonNoGatewayClass        = "NoGatewayClass"
 	ReasonSeveralGatewayClasses = "SeveralGatewayClasses"
 	ReasonNotOurs               = "NotOurs"

@@ -59,5 +59,5 @@ func choose(asked string, by string, classes map[string]class, served reading) c
 }
 
 func missingAPI(plural string) string {
-	return fmt.Sprintf("this cluster does not serve %s.%s/v1: install the Gateway API's definitions, version 1.1 or later", plural, group)
+	return fmt.Sprintf("this cluster does not serve %s.%s/v1: install the Gateway API's definitions, version 1.2 or later", plural, group)
 }

@@ -249,6 +249,10 @@ func (a *Applier) write(ctx context.Context, w wanted, hash uint64) error {
 	return nil
 }
 
+// undeclared is what the API server says of a field that its definition lacks. Server-side apply drops no field, but the error has no reason of
+// its own and the code 500 (apimachinery, util/managedfields/internal/structuredmerge.go).
+const undeclared = "field not declared in schema"
+
 // refusal tells what the API server refuses from what may pass.
 func (a *Applier) refusal(k key, err error) error {
 	switch {
@@ -256,6 +260,10 @@ func (a *Applier) refusal(k key, err error) error {
 		return verdict{reason: v1alpha1.ReasonGatewayAPIMissing, message: missingAPI(resources[k.kind].Resource), again: lookAgain}
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsForbidden(err), apierrors.IsNotFound(err), apierrors.IsRequestEntityTooLargeError(err):
 		return verdict{reason: v1alpha1.ReasonRejected, message: fmt.Sprintf("the cluster's API server refuses %s: %v", k, err), again: lookAgain}
+	case strings.Contains(err.Error(), undeclared):
+		// Nothing is left out: a route without its timeouts would cut streams.
+		return verdict{reason: v1alpha1.ReasonGatewayAPIOutdated, again: lookAgain, message: fmt.Sprintf(
+			"this cluster's definition of %s is too old: upgrade the Gateway API's definitions to those of the hub, or change the source of %s there. The API server says: %v", k.kind, k, err)}
 	}
 	return fmt.Errorf("%s: %w", k, err)
 }
