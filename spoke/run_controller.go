@@ -178,7 +178,7 @@ func (c *controller) newMember() {
 		c.applies.Reset()
 		c.applier = apply.New(apply.Options{
 			Kubernetes: c.clients.Kubernetes, Dynamic: c.clients.Dynamic, Namespace: o.GatewayNamespace, ClassName: o.GatewayClass,
-			RouterNamespace: o.Namespace, RouterService: o.RouterService, GatewayPort: v1alpha1.ProgramBackendPort,
+			RouterNamespace: o.Namespace, RouterService: o.RouterService, GatewayPort: v1alpha1.ProgramBackendPort, MirrorPort: v1alpha1.ProgramMirrorPort,
 			MayWrite: c.leader.Certain, Clock: clock.RealClock{}, Log: c.log, Metrics: c.applies,
 		})
 	}

@@ -37,6 +37,7 @@ type RelayOptions struct {
 	Drain          time.Duration // how long a relay that is to stop goes on serving, after it has announced the stop
 	EdgePort       int
 	GatewayPort    int
+	MirrorPort     int
 	EastwestPort   int
 	SiblingPort    int    // where the other routers of this cluster may take this one's view; 0: nowhere, nor does this one ask
 	RouterService  string // whose EndpointSlices name them
@@ -73,7 +74,7 @@ func RunRelay(ctx context.Context, o RelayOptions) error {
 	siblings := routers{client: resources.Kubernetes, namespace: o.Namespace, service: o.RouterService, port: o.SiblingPort, self: os.Getenv("POD_NAME")}
 	r, err := relay.New(relay.Config{
 		Settings: relay.Settings{Spoke: o.Spoke, HideServedBy: o.HideServedBy, Bind: bindAddress(o.BindAddress),
-			Ports: router.Ports{Edge: o.EdgePort, Gateway: o.GatewayPort, Eastwest: o.EastwestPort}},
+			Ports: router.Ports{Edge: o.EdgePort, Gateway: o.GatewayPort, Mirror: o.MirrorPort, Eastwest: o.EastwestPort}},
 		Fleet: o.Fleet, HubAddress: o.HubAddress, Socket: o.XDSSocket, DataDir: o.DataDir,
 		Identity: src, Registry: registry, Log: o.Log, SiblingAddress: siblings.address(bindAddress(o.BindAddress)), Siblings: siblings.others(),
 	})

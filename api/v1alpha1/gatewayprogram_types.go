@@ -13,6 +13,9 @@ const (
 	// cluster's own router, as a Service in the namespace into which the programs are applied.
 	ProgramBackend     = "isthmus-router"
 	ProgramBackendPort = 8081
+	// ProgramMirrorPort is the port of that Service to which programmed routes send copies of requests: the router's `mirror`
+	// listener.
+	ProgramMirrorPort = 8082
 	// ProgramNoBackend is a Service that never exists: a rule that names it gets the 500 that the Gateway API asks for.
 	ProgramNoBackend = "isthmus-no-backend"
 )

@@ -79,6 +79,7 @@ func relay(log *slog.Logger) *cobra.Command {
 	f.DurationVar(&o.Drain, "drain", 0, "how long a relay that is to stop serves on, after it has announced the stop to the other routers")
 	f.IntVar(&o.EdgePort, "edge-port", 8080, "port of the edge listener")
 	f.IntVar(&o.GatewayPort, "gateway-port", 8081, "port of the listener behind a Gateway")
+	f.IntVar(&o.MirrorPort, "mirror-port", 8082, "port of the listener for the copies of requests that a Gateway makes")
 	f.IntVar(&o.EastwestPort, "eastwest-port", 15443, "port of the mTLS listener for other clusters' routers")
 	f.IntVar(&o.SiblingPort, "sibling-port", 15444, "port where other routers of this cluster take this one's view when they start with neither hub nor disk; 0: none")
 	f.StringVar(&o.RouterService, "router-service", "isthmus-router", "Service of this cluster's routers")

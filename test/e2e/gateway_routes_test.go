@@ -47,6 +47,7 @@ func (g *gateways) testRoutes(t *testing.T) {
 	})
 	t.Run("an unknown backend", g.testUnknownBackend)
 	t.Run("weights", g.testWeights)
+	t.Run("copies", g.testMirror)
 }
 
 // testUnknownBackend: the rule that names nobody gets 500, the rule beside it works, and the route says what is wrong.

@@ -38,6 +38,7 @@ type gateways struct {
 	gw                 *unstructured.Unstructured
 	at, stable, canary *cluster
 	secret             *corev1.Secret // of the HTTPS listener
+	asked              int            // requests with a key
 }
 
 // TestGateway makes one Gateway on the hub and comes in through every cluster's. The subtests run in their order.

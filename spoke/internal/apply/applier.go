@@ -29,11 +29,12 @@ type Options struct {
 	// Kubernetes and Dynamic are clients of the own cluster.
 	Kubernetes kubernetes.Interface
 	Dynamic    dynamic.Interface
-	// Namespace takes what is programmed; RouterNamespace and RouterService are those of the router, GatewayPort its listener's.
+	// Namespace takes what is programmed; RouterNamespace and RouterService are those of the router, GatewayPort and MirrorPort its listeners'.
 	Namespace       string
 	RouterNamespace string
 	RouterService   string
 	GatewayPort     int32
+	MirrorPort      int32
 	// ClassName is the GatewayClass where the Spoke names none; empty: the only accepted one.
 	ClassName string
 	// MayWrite says whether this process is the one that writes. Optional.

@@ -142,8 +142,11 @@ func TestBackend(t *testing.T) {
 			g.Expect(w.cluster.List(t.Context(), &list, client.InNamespace(w.here), client.MatchingLabels{discoveryv1.LabelServiceName: v1alpha1.ProgramBackend})).To(Succeed())
 			got := map[string]bool{}
 			for _, s := range list.Items {
-				g.Expect(s.Ports).To(HaveLen(1))
-				g.Expect(*s.Ports[0].Port).To(Equal(int32(8081)))
+				ports := map[string]int32{}
+				for _, p := range s.Ports {
+					ports[*p.Name] = *p.Port
+				}
+				g.Expect(ports).To(Equal(map[string]int32{"gateway": 8081, "mirror": 8082}))
 				for _, e := range s.Endpoints {
 					got[e.Addresses[0]] = *e.Conditions.Ready
 				}

@@ -106,7 +106,7 @@ func (a *Applier) keepBackend(ctx context.Context) error {
 		if have == nil && len(endpoints) == 0 && family == discoveryv1.AddressTypeIPv6 {
 			continue
 		}
-		if have != nil && have.AddressType == family && equality.Semantic.DeepEqual(have.Endpoints, endpoints) && portIs(have, a.opts.GatewayPort) {
+		if have != nil && have.AddressType == family && equality.Semantic.DeepEqual(have.Endpoints, endpoints) && a.portsAre(have) {
 			continue
 		}
 		if err := a.applySlice(ctx, name, family, endpoints); err != nil {
@@ -116,12 +116,18 @@ func (a *Applier) keepBackend(ctx context.Context) error {
 	return nil
 }
 
-func portIs(s *discoveryv1.EndpointSlice, port int32) bool {
-	return len(s.Ports) == 1 && ptr.Deref(s.Ports[0].Port, 0) == port && ptr.Deref(s.Ports[0].Name, "") == gatewayPortName
+// ports are those of the Service, by their names there.
+func (a *Applier) ports() map[string]int32 {
+	return map[string]int32{"gateway": a.opts.GatewayPort, "mirror": a.opts.MirrorPort}
 }
 
-// gatewayPortName is the port's name in the Service.
-const gatewayPortName = "gateway"
+func (a *Applier) portsAre(s *discoveryv1.EndpointSlice) bool {
+	have := map[string]int32{}
+	for _, p := range s.Ports {
+		have[ptr.Deref(p.Name, "")] = ptr.Deref(p.Port, 0)
+	}
+	return len(s.Ports) == len(have) && maps.Equal(have, a.ports())
+}
 
 // routerEndpoints are the routers of an address family, each once, in the order of their addresses.
 func routerEndpoints(of map[string]*discoveryv1.EndpointSlice, family discoveryv1.AddressType) []discoveryv1.Endpoint {
@@ -152,8 +158,11 @@ func routerEndpoints(of map[string]*discoveryv1.EndpointSlice, family discoveryv
 
 func (a *Applier) applySlice(ctx context.Context, name string, family discoveryv1.AddressType, endpoints []discoveryv1.Endpoint) error {
 	s := applydiscoveryv1.EndpointSlice(name, a.opts.Namespace).WithAddressType(family).
-		WithLabels(map[string]string{discoveryv1.LabelServiceName: v1alpha1.ProgramBackend, discoveryv1.LabelManagedBy: FieldManager + ".isthmus.dev"}).
-		WithPorts(applydiscoveryv1.EndpointPort().WithName(gatewayPortName).WithPort(a.opts.GatewayPort).WithProtocol(corev1.ProtocolTCP))
+		WithLabels(map[string]string{discoveryv1.LabelServiceName: v1alpha1.ProgramBackend, discoveryv1.LabelManagedBy: FieldManager + ".isthmus.dev"})
+	ports := a.ports()
+	for _, name := range slices.Sorted(maps.Keys(ports)) {
+		s = s.WithPorts(applydiscoveryv1.EndpointPort().WithName(name).WithPort(ports[name]).WithProtocol(corev1.ProtocolTCP))
+	}
 	for _, e := range endpoints {
 		c := applydiscoveryv1.EndpointConditions().WithReady(*e.Conditions.Ready).WithServing(*e.Conditions.Serving).WithTerminating(*e.Conditions.Terminating)
 		out := applydiscoveryv1.Endpoint().WithAddresses(e.Addresses...).WithConditions(c)

@@ -102,7 +102,7 @@ func newWorldIn(t *testing.T, name string, cluster *rest.Config) *world {
 		w.create(w.cluster, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}})
 	}
 	w.opts = apply.Options{
-		Namespace: w.here, RouterNamespace: "system-" + name, RouterService: "isthmus-router", GatewayPort: 8081, ClassName: class,
+		Namespace: w.here, RouterNamespace: "system-" + name, RouterService: "isthmus-router", GatewayPort: 8081, MirrorPort: 8082, ClassName: class,
 		Clock: clock.RealClock{}, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	err := w.cluster.Create(t.Context(), &gatewayv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: class}, Spec: gatewayv1.GatewayClassSpec{ControllerName: "example.com/impl"}})

@@ -50,8 +50,8 @@ const patience = time.Minute
 // newSite makes a site; Start starts its relay, startEnvoy its Envoy.
 func newSite(t *testing.T, name string) *site {
 	t.Helper()
-	p := freeport.Take(t, 4)
-	s := &site{t: t, name: name, dir: shortDir(t), ports: router.Ports{Edge: p[0], Gateway: p[1], Eastwest: p[2]}, admin: p[3],
+	p := freeport.Take(t, 5)
+	s := &site{t: t, name: name, dir: shortDir(t), ports: router.Ports{Edge: p[0], Gateway: p[1], Eastwest: p[2], Mirror: p[4]}, admin: p[3],
 		identity: identity.NewSource(), client: newClient(t)}
 	return s
 }
@@ -160,6 +160,8 @@ func (s *site) agentPath() string {
 }
 
 func (s *site) gateway() string { return fmt.Sprintf("http://127.0.0.1:%d", s.ports.Gateway) }
+
+func (s *site) mirror() string { return fmt.Sprintf("http://127.0.0.1:%d", s.ports.Mirror) }
 
 // waitReady waits until the router says that it is ready.
 func (s *site) waitReady() {

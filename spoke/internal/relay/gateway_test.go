@@ -13,9 +13,19 @@ import (
 	"time"
 )
 
-// askGateway asks the gateway listener as a Gateway would, with a path as it is written.
-func askGateway(c *http.Client, s *site, path string, header http.Header) (answer, error) {
-	u, err := url.Parse(s.gateway())
+// door is a listener that Gateways reach, and the header that it believes; other is the other one's.
+type door struct{ base, header, other string }
+
+func (s *site) doors() map[string]door {
+	return map[string]door{
+		"gateway": {s.gateway(), "x-isthmus-target", "x-isthmus-mirror"},
+		"mirror":  {s.mirror(), "x-isthmus-mirror", "x-isthmus-target"},
+	}
+}
+
+// askGateway asks a listener as a Gateway would, with a path as it is written.
+func askGateway(c *http.Client, d door, path string, header http.Header) (answer, error) {
+	u, err := url.Parse(d.base)
 	if err != nil {
 		return answer{}, err
 	}
@@ -26,73 +36,41 @@ func askGateway(c *http.Client, s *site, path string, header http.Header) (answe
 func testGateway(t *testing.T, s *site) {
 	for proto, c := range map[string]*http.Client{"h1": s.client, "h2": h2Client(t)} {
 		t.Run(proto, func(t *testing.T) {
-			testTargets(t, s, c)
-			testBadTargets(t, s, c)
+			for name, d := range s.doors() {
+				t.Run(name, func(t *testing.T) {
+					testTargets(t, d, c)
+					testBadTargets(t, d, c)
+				})
+			}
+			testNoTarget(t, s, c)
 			testTrust(t, s, c)
 		})
 	}
-	t.Run("raw", func(t *testing.T) { testRawTargets(t, s) })
+	for name, d := range s.doors() {
+		t.Run("raw "+name, func(t *testing.T) { testRawTargets(t, d) })
+	}
 }
 
-func testTargets(t *testing.T, s *site, c *http.Client) {
-	for name, tc := range map[string]struct{ path, target, sees string }{
-		"a target":              {"/v1/x", "/ns/agent/a", "/v1/x"},
-		"a target, query":       {"/v1/x?a=/../b&c=%2F", "/ns/agent/a", "/v1/x?a=/../b&c=%2F"},
-		"a target, root":        {"/", "/ns/agent/a", "/"},
-		"no target, plain path": {"/ns/agent/a/v1", "", "/v1"},
-		"dots stay inside":      {"/../../other/agent/b", "/ns/agent/a", "/other/agent/b"},
-		"encoded dots too":      {"/%2e%2e/%2e%2e/other/agent/b", "/ns/agent/a", "/other/agent/b"},
-		"double slashes too":    {"//other//agent/b", "/ns/agent/a", "/other/agent/b"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			h := http.Header{}
-			if tc.target != "" {
-				h.Set("x-isthmus-target", tc.target)
-			}
-			a, err := askGateway(c, s, tc.path, h)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var seen seenRequest
-			if err := json.Unmarshal([]byte(a.body), &seen); err != nil || seen.Pod != "a" || seen.Path != tc.sees {
-				t.Fatalf("%v", a)
-			}
-			if seen.Header.Get("x-isthmus-target") != "" {
-				t.Errorf("headers %v", seen.Header)
+// testNoTarget asks without the header that the listener believes, and with another one's.
+func testNoTarget(t *testing.T, s *site, c *http.Client) {
+	gateway, mirror := s.doors()["gateway"], s.doors()["mirror"]
+	for name, header := range map[string]http.Header{"none": {}, "the gateway listener's": {"X-Isthmus-Target": {"/ns/agent/a"}}} {
+		t.Run("a copy, with header: "+name, func(t *testing.T) {
+			a, err := askGateway(c, mirror, "/ns/agent/a/v1", header)
+			if err != nil || a.isProblem(400, "bad-target") != nil {
+				t.Errorf("%v %v", a, err)
 			}
 		})
 	}
-	t.Run("an unknown target", func(t *testing.T) {
-		a, err := askGateway(c, s, "/v1", http.Header{"X-Isthmus-Target": {"/ns/agent/nobody"}})
-		if err != nil || a.isProblem(404, "unknown-name") != nil {
-			t.Errorf("%v %v", a, err)
-		}
-	})
-	t.Run("encoded slashes", func(t *testing.T) {
-		a, err := askGateway(c, s, "/v1%2Fx", http.Header{"X-Isthmus-Target": {"/ns/agent/a"}})
-		if err != nil || a.status != 400 {
-			t.Errorf("%v %v", a, err)
-		}
-	})
-}
-
-func testBadTargets(t *testing.T, s *site, c *http.Client) {
-	long := strings.Repeat("a", 64)
-	for _, bad := range [][]string{
-		{""}, {"ns/agent/a"}, {"//ns/agent/a"}, {"/ns//a"}, {"/ns/agent/a/"}, {"/ns/agent"}, {"/"}, {"garbage"}, {"/ns/agent/a/v1"},
-		{"/ns/agent/a/../../../other/agent/b"}, {"/ns/../other/agent/b"}, {"/ns/agent/.."}, {"/./agent/a"}, {"/ns/agent/a.b"},
-		{"/ns/agent/a?z=1"}, {"/ns/agent/a#f"}, {"/ns/agent/a;v"}, {"/ns%2Fagent/a"}, {"/ns/agent/a%2F..%2Fb"}, {"/ns/agent/%61"}, {`/ns\agent\a`},
-		{"/ns/agent/" + strings.Repeat("a", 20_000)}, {"/ns/agent/" + long}, {"/" + long + "/agent/a"}, {"/ns/" + long + "/a"},
-		{"/NS/agent/a"}, {"/ns/Agent/a"}, {"/ns/agent/A"}, {"/ns/agent/a-"}, {"/-ns/agent/a"}, {"/ns/agent/a b"}, {"/ns/agent/ä"}, {"/ns/agent/a\tb"},
-		{"/ns/agent/a", "/other/agent/b"}, {"/ns/agent/a", "/ns/agent/a"}, {"/ns/agent/a", ""}, {"", "/ns/agent/a"}, {"/ns/agent/a,"},
-	} {
-		t.Run(fmt.Sprintf("bad target %.40q", bad), func(t *testing.T) {
-			a, err := askGateway(c, s, "/ns/agent/a/v1", http.Header{"X-Isthmus-Target": bad})
-			if err != nil {
-				t.Fatal(err)
+	for name, d := range map[string]door{"gateway": gateway, "edge": {base: s.edge()}} {
+		t.Run("the path alone, at "+name, func(t *testing.T) {
+			a, err := askGateway(c, d, "/ns/agent/a/v1", http.Header{"X-Isthmus-Mirror": {"/other/agent/b"}})
+			var seen seenRequest
+			if err == nil {
+				err = json.Unmarshal([]byte(a.body), &seen)
 			}
-			if err := a.isProblem(400, "bad-target"); err != nil {
-				t.Error(err)
+			if err != nil || seen.Pod != "a" || seen.Path != "/v1" || seen.Header.Get("x-isthmus-mirror") != "" {
+				t.Errorf("%v %v", a, err)
 			}
 		})
 	}
@@ -111,6 +89,68 @@ func testBadTargets(t *testing.T, s *site, c *http.Client) {
 	})
 }
 
+func testTargets(t *testing.T, d door, c *http.Client) {
+	for name, tc := range map[string]struct{ path, target, sees string }{
+		"a target":           {"/v1/x", "/ns/agent/a", "/v1/x"},
+		"a target, query":    {"/v1/x?a=/../b&c=%2F", "/ns/agent/a", "/v1/x?a=/../b&c=%2F"},
+		"a target, root":     {"/", "/ns/agent/a", "/"},
+		"dots stay inside":   {"/../../other/agent/b", "/ns/agent/a", "/other/agent/b"},
+		"encoded dots too":   {"/%2e%2e/%2e%2e/other/agent/b", "/ns/agent/a", "/other/agent/b"},
+		"double slashes too": {"//other//agent/b", "/ns/agent/a", "/other/agent/b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := http.Header{}
+			h.Set(d.header, tc.target)
+			h.Set(d.other, "/other/agent/b")
+			a, err := askGateway(c, d, tc.path, h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var seen seenRequest
+			if err := json.Unmarshal([]byte(a.body), &seen); err != nil || seen.Pod != "a" || seen.Path != tc.sees {
+				t.Fatalf("%v", a)
+			}
+			if seen.Header.Get(d.header) != "" || seen.Header.Get(d.other) != "" {
+				t.Errorf("headers %v", seen.Header)
+			}
+		})
+	}
+	t.Run("an unknown target", func(t *testing.T) {
+		a, err := askGateway(c, d, "/v1", http.Header{http.CanonicalHeaderKey(d.header): {"/ns/agent/nobody"}})
+		if err != nil || a.isProblem(404, "unknown-name") != nil {
+			t.Errorf("%v %v", a, err)
+		}
+	})
+	t.Run("encoded slashes", func(t *testing.T) {
+		a, err := askGateway(c, d, "/v1%2Fx", http.Header{http.CanonicalHeaderKey(d.header): {"/ns/agent/a"}})
+		if err != nil || a.status != 400 {
+			t.Errorf("%v %v", a, err)
+		}
+	})
+}
+
+func testBadTargets(t *testing.T, d door, c *http.Client) {
+	long := strings.Repeat("a", 64)
+	for _, bad := range [][]string{
+		{""}, {"ns/agent/a"}, {"//ns/agent/a"}, {"/ns//a"}, {"/ns/agent/a/"}, {"/ns/agent"}, {"/"}, {"garbage"}, {"/ns/agent/a/v1"},
+		{"/ns/agent/a/../../../other/agent/b"}, {"/ns/../other/agent/b"}, {"/ns/agent/.."}, {"/./agent/a"}, {"/ns/agent/a.b"},
+		{"/ns/agent/a?z=1"}, {"/ns/agent/a#f"}, {"/ns/agent/a;v"}, {"/ns%2Fagent/a"}, {"/ns/agent/a%2F..%2Fb"}, {"/ns/agent/%61"}, {`/ns\agent\a`},
+		{"/ns/agent/" + strings.Repeat("a", 20_000)}, {"/ns/agent/" + long}, {"/" + long + "/agent/a"}, {"/ns/" + long + "/a"},
+		{"/NS/agent/a"}, {"/ns/Agent/a"}, {"/ns/agent/A"}, {"/ns/agent/a-"}, {"/-ns/agent/a"}, {"/ns/agent/a b"}, {"/ns/agent/ä"}, {"/ns/agent/a\tb"},
+		{"/ns/agent/a", "/other/agent/b"}, {"/ns/agent/a", "/ns/agent/a"}, {"/ns/agent/a", ""}, {"", "/ns/agent/a"}, {"/ns/agent/a,"},
+	} {
+		t.Run(fmt.Sprintf("bad target %.40q", bad), func(t *testing.T) {
+			a, err := askGateway(c, d, "/ns/agent/a/v1", http.Header{http.CanonicalHeaderKey(d.header): bad, http.CanonicalHeaderKey(d.other): {"/ns/agent/a"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.isProblem(400, "bad-target"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // testTrust compares what the two listeners believe.
 func testTrust(t *testing.T, s *site, c *http.Client) {
 	for _, tc := range []struct {
@@ -125,6 +165,7 @@ func testTrust(t *testing.T, s *site, c *http.Client) {
 			if !tc.believes {
 				req.Header.Set("x-isthmus-target", "/other/agent/b")
 			}
+			req.Header.Set("x-isthmus-mirror", "/other/agent/b")
 			for k, v := range map[string]string{
 				"x-request-id": "of-the-gateway", "x-forwarded-proto": "https", "x-forwarded-host": "agents.example.com",
 				"x-forwarded-for": "203.0.113.9, 192.0.2.1", "x-envoy-external-address": "198.51.100.1", "x-envoy-retry-on": "5xx",
@@ -154,7 +195,7 @@ func testTrust(t *testing.T, s *site, c *http.Client) {
 			if got := h.Get("traceparent"); got != req.Header.Get("traceparent") {
 				t.Errorf("traceparent %q", got)
 			}
-			for _, name := range []string{"x-isthmus-target", "x-envoy-retry-on", "x-forwarded-client-cert"} {
+			for _, name := range []string{"x-isthmus-target", "x-isthmus-mirror", "x-envoy-retry-on", "x-forwarded-client-cert"} {
 				if v := h.Values(name); len(v) != 0 {
 					t.Errorf("%s %q reaches the pod", name, v)
 				}
@@ -164,7 +205,7 @@ func testTrust(t *testing.T, s *site, c *http.Client) {
 }
 
 // testRawTargets sends what Go's client would not.
-func testRawTargets(t *testing.T, s *site) {
+func testRawTargets(t *testing.T, d door) {
 	const target = "x-isthmus-target: /ns/agent/a\r\n"
 	for name, tc := range map[string]struct {
 		request string
@@ -184,13 +225,14 @@ func testRawTargets(t *testing.T, s *site) {
 		"dots through an empty value": {"GET /ns/agent/a/../../../other/agent/b HTTP/1.1\r\nhost: h\r\nx-isthmus-target:\r\n", []int{400}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn, err := net.Dial("tcp", strings.TrimPrefix(s.gateway(), "http://"))
+			conn, err := net.Dial("tcp", strings.TrimPrefix(d.base, "http://"))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer conn.Close()
 			_ = conn.SetDeadline(time.Now().Add(patience))
-			if _, err := conn.Write([]byte(tc.request + "connection: close\r\n\r\n")); err != nil {
+			request := strings.NewReplacer("x-isthmus-target", d.header, "X-ISTHMUS-TARGET", strings.ToUpper(d.header)).Replace(tc.request)
+			if _, err := conn.Write([]byte(request + "connection: close\r\n\r\n")); err != nil {
 				t.Fatal(err)
 			}
 			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)

@@ -29,7 +29,7 @@ var (
 	unreachable      = Problem{"unreachable", "Unreachable", 503, "The resource's endpoint could not be reached, or broke the connection before it answered."}
 	overloaded       = Problem{"", "Service Unavailable", 503, "Too many requests to this resource are in flight."}
 	forbidden        = Problem{"forbidden", "Forbidden", 403, "This router does not know the caller's identity; it may have been removed from the fleet."}
-	badTarget        = Problem{"bad-target", "Bad x-isthmus-target", 400, "The header x-isthmus-target must be /namespace/type/name, each a DNS label."}
+	badTarget        = Problem{"bad-target", "Bad x-isthmus-target", 400, "The header x-isthmus-target, of a copy x-isthmus-mirror, must be /namespace/type/name, each a DNS label."}
 	notReady         = Problem{"not-ready", "Not ready", 503, "The router has not loaded its tables yet."}
 )
 

@@ -54,12 +54,18 @@ var luaScript string
 var safeMethods = []string{"GET", "HEAD", "OPTIONS"}
 
 // Ports are where the router listens.
-type Ports struct{ Edge, Gateway, Eastwest int }
+type Ports struct{ Edge, Gateway, Mirror, Eastwest int }
 
-// Listeners returns the listeners edge, gateway and local, and, where the router has its certificates, eastwest. bind is
+// Headers that programmed routes of Gateways set, each believed by one listener alone: where a request is for, and where its copy is.
+const (
+	targetHeader = "x-isthmus-target"
+	mirrorHeader = "x-isthmus-mirror"
+)
+
+// Listeners returns the listeners edge, gateway, mirror and local, and, where the router has its certificates, eastwest. bind is
 // the address to listen on; an IPv6 wildcard takes IPv4 too.
 func Listeners(ports Ports, bind string, certificates bool) ([]delta.Resource, error) {
-	names := []string{Local, "edge", "gateway"}
+	names := []string{Local, "edge", "gateway", "mirror"}
 	if certificates {
 		names = append(names, EastwestListener)
 	}
@@ -120,7 +126,7 @@ func ScopeKey(segment string) *routev3.ScopedRouteConfiguration_Key {
 }
 
 func templateData(ports Ports, bind string) (map[string]any, error) {
-	for _, p := range []int{ports.Edge, ports.Gateway, ports.Eastwest} {
+	for _, p := range []int{ports.Edge, ports.Gateway, ports.Mirror, ports.Eastwest} {
 		if p < 1 || p > 65535 {
 			return nil, fmt.Errorf("port %d: must be between 1 and 65535", p)
 		}
@@ -134,12 +140,18 @@ func templateData(ports Ports, bind string) (map[string]any, error) {
 		return nil, err
 	}
 	return map[string]any{
-		"EdgePort": ports.Edge, "GatewayPort": ports.Gateway, "EastwestPort": ports.Eastwest,
+		"EdgePort": ports.Edge, "GatewayPort": ports.Gateway, "MirrorPort": ports.Mirror, "EastwestPort": ports.Eastwest,
 		"BindAddress": `"` + bind + `"`, "IPv4Compat": bind == "::",
-		"EdgeReplies": edge, "LocalReplies": local, "Lua": luaScript,
+		"EdgeReplies": edge, "LocalReplies": local,
+		"Lua":        map[string]string{"gateway": script(targetHeader, false), "mirror": script(mirrorHeader, true)},
 		"Idempotent": safeMethods, "RetryOnHeader": RetryOnHeader,
 		"SDS": `{api_config_source: {api_type: DELTA_GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: sds}}]}, resource_api_version: V3}`,
 	}, nil
+}
+
+// script takes a request's target from a header; a request without it is refused where required.
+func script(header string, required bool) string {
+	return fmt.Sprintf("local target, required = %q, %t\n", header, required) + luaScript
 }
 
 // render fills a template of listeners.yaml and reads the result as m, strictly.

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
-var ports = Ports{Edge: 8080, Gateway: 8081, Eastwest: 15443}
+var ports = Ports{Edge: 8080, Gateway: 8081, Mirror: 8082, Eastwest: 15443}
 
 // TestEnvoyTakesTheListeners has the real Envoy read them, in the chart's bootstrap.
 func TestEnvoyTakesTheListeners(t *testing.T) {
@@ -75,7 +75,7 @@ func TestEastwestWaitsForCertificates(t *testing.T) {
 }
 
 func TestBadPort(t *testing.T) {
-	if _, err := Listeners(Ports{Edge: 0, Gateway: 1, Eastwest: 2}, "::", false); err == nil || !strings.Contains(err.Error(), "65535") {
+	if _, err := Listeners(Ports{Edge: 0, Gateway: 1, Mirror: 2, Eastwest: 3}, "::", false); err == nil || !strings.Contains(err.Error(), "65535") {
 		t.Errorf("error %v", err)
 	}
 }

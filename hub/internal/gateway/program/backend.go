@@ -75,14 +75,14 @@ func (c *compiler) fallback(r *route) []gatewayv1.BackendRef {
 	return nil
 }
 
-// withTarget adds the target header to what a user changes of a request's headers.
-func withTarget(r *route, user *gatewayv1.HTTPHeaderFilter, t Target) *gatewayv1.HTTPHeaderFilter {
+// withTarget adds a target's header to what a user changes of a request's headers.
+func withTarget(r *route, user *gatewayv1.HTTPHeaderFilter, header gatewayv1.HTTPHeaderName, t Target) *gatewayv1.HTTPHeaderFilter {
 	out := &gatewayv1.HTTPHeaderFilter{}
 	if user != nil {
 		out.Add, out.Remove = user.Add, user.Remove
 		out.Set = append(out.Set, user.Set...)
 	}
-	if out.Set = append(out.Set, gatewayv1.HTTPHeader{Name: TargetHeader, Value: t.Path()}); len(out.Set) > maxItems {
+	if out.Set = append(out.Set, gatewayv1.HTTPHeader{Name: header, Value: t.Path()}); len(out.Set) > maxItems {
 		r.refuse("a filter sets %d headers: one of the %d is needed for the way to the backend", len(out.Set)-1, maxItems)
 	}
 	return out

@@ -9,8 +9,9 @@ import (
 )
 
 // supported are the features that are compiled, in the order of their names. Whether a cluster's implementation has an
-// extended one, the status of the route says. Each passes its conformance tests through a cluster's Gateway; so
-// GatewayInfrastructure is not among them: its test looks for what an implementation made of a Gateway beside that Gateway.
+// extended one, the status of the route says. Each passes its conformance tests through a cluster's Gateway (those of mirrors,
+// which read logs of pods, run nowhere here: test/e2e shows what they would); so GatewayInfrastructure is not among them: its test
+// looks for what an implementation made of a Gateway beside that Gateway.
 func supported() []gatewayv1.SupportedFeature {
 	names := []features.FeatureName{
 		features.SupportGateway, features.SupportGRPCRoute, features.SupportHTTPRoute, features.SupportReferenceGrant,
@@ -19,6 +20,7 @@ func supported() []gatewayv1.SupportedFeature {
 		features.SupportHTTPRouteCORS, features.SupportHTTPRouteHostRewrite, features.SupportHTTPRouteMethodMatching,
 		features.SupportHTTPRouteNamedRouteRule, features.SupportHTTPRouteParentRefPort, features.SupportHTTPRoutePathRedirect,
 		features.SupportHTTPRoutePathRewrite, features.SupportHTTPRoutePortRedirect, features.SupportHTTPRouteQueryParamMatching,
+		features.SupportHTTPRouteRequestMirror, features.SupportHTTPRouteRequestPercentageMirror,
 		features.SupportHTTPRouteRequestTimeout, features.SupportHTTPRouteResponseHeaderModification,
 		features.SupportHTTPRouteSchemeRedirect, features.SupportHTTPRouteDestinationPortMatching,
 		features.SupportHTTPRoute303RedirectStatusCode, features.SupportHTTPRoute307RedirectStatusCode, features.SupportHTTPRoute308RedirectStatusCode,

@@ -23,7 +23,7 @@ func (c *compiler) httpRule(r *route, in gatewayv1.HTTPRouteRule) rule {
 		r.refuse("retry and sessionPersistence of a rule are not supported: the router retries where it is safe; see TrafficPolicy")
 	}
 	redirects := checkHTTPFilters(r, in.Filters)
-	out := gatewayv1.HTTPRouteRule{Name: in.Name, Matches: in.Matches, Filters: slices.Clone(in.Filters), Timeouts: &gatewayv1.HTTPRouteTimeouts{}}
+	out := gatewayv1.HTTPRouteRule{Name: in.Name, Matches: in.Matches, Filters: c.mirrorHTTP(r, in.Filters, redirects), Timeouts: &gatewayv1.HTTPRouteTimeouts{}}
 	if in.Timeouts != nil {
 		*out.Timeouts = *in.Timeouts
 	}
@@ -40,20 +40,20 @@ func (c *compiler) httpRule(r *route, in gatewayv1.HTTPRouteRule) rule {
 	case redirects:
 	case len(in.BackendRefs) == 1:
 		ref := in.BackendRefs[0]
-		checkHTTPFilters(r, ref.Filters)
+		checkHTTPBackendFilters(r, ref.Filters)
 		if t, ok := c.resolve(r, ref.BackendObjectReference); ok {
-			out.Filters = setHTTPTarget(r, out.Filters, t)
+			out.Filters = setHTTPTarget(r, out.Filters, TargetHeader, t)
 			out.BackendRefs = []gatewayv1.HTTPBackendRef{{BackendRef: router(ref.Weight), Filters: slices.Clone(ref.Filters)}}
 		}
 	default:
 		for _, ref := range in.BackendRefs {
-			checkHTTPFilters(r, ref.Filters)
+			checkHTTPBackendFilters(r, ref.Filters)
 			t, ok := c.resolve(r, ref.BackendObjectReference)
 			if !ok {
 				out.BackendRefs = append(out.BackendRefs, gatewayv1.HTTPBackendRef{BackendRef: backend(v1alpha1.ProgramNoBackend, ref.Weight)})
 				continue
 			}
-			out.BackendRefs = append(out.BackendRefs, gatewayv1.HTTPBackendRef{BackendRef: router(ref.Weight), Filters: setHTTPTarget(r, slices.Clone(ref.Filters), t)})
+			out.BackendRefs = append(out.BackendRefs, gatewayv1.HTTPBackendRef{BackendRef: router(ref.Weight), Filters: setHTTPTarget(r, slices.Clone(ref.Filters), TargetHeader, t)})
 		}
 	}
 	if !redirects && len(out.BackendRefs) == 0 {
@@ -86,11 +86,9 @@ func checkHTTPFilters(r *route, filters []gatewayv1.HTTPRouteFilter) (redirects 
 		case gatewayv1.HTTPRouteFilterRequestRedirect:
 			redirects = true
 		case gatewayv1.HTTPRouteFilterRequestHeaderModifier, gatewayv1.HTTPRouteFilterResponseHeaderModifier,
-			gatewayv1.HTTPRouteFilterURLRewrite, gatewayv1.HTTPRouteFilterCORS:
-		case gatewayv1.HTTPRouteFilterRequestMirror:
-			r.refuse("filter RequestMirror is not supported: the copy would carry the target of the original, and be served by it a second time")
+			gatewayv1.HTTPRouteFilterURLRewrite, gatewayv1.HTTPRouteFilterCORS, gatewayv1.HTTPRouteFilterRequestMirror:
 		default:
-			r.refuse("filter %s is not supported: use RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect, URLRewrite or CORS", f.Type)
+			r.refuse("filter %s is not supported: use RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect, URLRewrite, RequestMirror or CORS", f.Type)
 		}
 		checkHeaders(r, f.RequestHeaderModifier)
 		checkHeaders(r, f.ResponseHeaderModifier)
@@ -98,11 +96,39 @@ func checkHTTPFilters(r *route, filters []gatewayv1.HTTPRouteFilter) (redirects 
 	return redirects
 }
 
-// setHTTPTarget makes the filters set the target header. A type of filter is given only once.
-func setHTTPTarget(r *route, filters []gatewayv1.HTTPRouteFilter, t Target) []gatewayv1.HTTPRouteFilter {
+// checkHTTPBackendFilters refuses filters that cannot be programmed for one backend.
+func checkHTTPBackendFilters(r *route, filters []gatewayv1.HTTPRouteFilter) {
+	checkHTTPFilters(r, filters)
+	for _, f := range filters {
+		if f.Type == gatewayv1.HTTPRouteFilterRequestMirror {
+			r.refuse(mirrorOfBackend)
+		}
+	}
+}
+
+// mirrorHTTP is a rule's filters with the copies led to the router.
+func (c *compiler) mirrorHTTP(r *route, filters []gatewayv1.HTTPRouteFilter, redirects bool) []gatewayv1.HTTPRouteFilter {
+	out := make([]gatewayv1.HTTPRouteFilter, 0, len(filters)+2)
+	m := mirrors{redirects: redirects}
+	for _, f := range filters {
+		if f.Type == gatewayv1.HTTPRouteFilterRequestMirror {
+			if f.RequestMirror = c.mirror(r, &m, f.RequestMirror); f.RequestMirror == nil {
+				continue
+			}
+		}
+		out = append(out, f)
+	}
+	if m.target != nil {
+		out = setHTTPTarget(r, out, MirrorHeader, *m.target)
+	}
+	return out
+}
+
+// setHTTPTarget makes the filters set a target's header. A type of filter is given only once.
+func setHTTPTarget(r *route, filters []gatewayv1.HTTPRouteFilter, header gatewayv1.HTTPHeaderName, t Target) []gatewayv1.HTTPRouteFilter {
 	for i := range filters {
 		if filters[i].Type == gatewayv1.HTTPRouteFilterRequestHeaderModifier {
-			filters[i].RequestHeaderModifier = withTarget(r, filters[i].RequestHeaderModifier, t)
+			filters[i].RequestHeaderModifier = withTarget(r, filters[i].RequestHeaderModifier, header, t)
 			return filters
 		}
 	}
@@ -110,7 +136,7 @@ func setHTTPTarget(r *route, filters []gatewayv1.HTTPRouteFilter, t Target) []ga
 		r.refuse("a rule has %d filters: one is needed for the way to the backend", len(filters))
 	}
 	return append(filters, gatewayv1.HTTPRouteFilter{
-		Type: gatewayv1.HTTPRouteFilterRequestHeaderModifier, RequestHeaderModifier: withTarget(r, nil, t),
+		Type: gatewayv1.HTTPRouteFilterRequestHeaderModifier, RequestHeaderModifier: withTarget(r, nil, header, t),
 	})
 }
 

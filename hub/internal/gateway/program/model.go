@@ -17,6 +17,8 @@ const (
 	ControllerName gatewayv1.GatewayController = "isthmus.dev/gateway-controller"
 	// TargetHeader tells the router's gateway listener which resource a request is for.
 	TargetHeader = "x-isthmus-target"
+	// MirrorHeader tells the router's mirror listener which resource a copy of a request is for.
+	MirrorHeader = "x-isthmus-mirror"
 	// maxManifests bounds the manifests of one program, in bytes.
 	maxManifests = 256 << 10
 	// maxBundle bounds what one Secret holds of certificates, in bytes; the API server takes 1 MiB.
