@@ -8,11 +8,16 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // testMirror copies the requests for one agent to another one in another cluster: whoever asks where, the answer is the original's,
 // and each agent sees each request once.
 func (g *gateways) testMirror(t *testing.T) {
+	if lacks(t, g.at, "HTTPRouteRequestMirror") {
+		t.Skip("the implementation says that it has no mirrors")
+	}
 	const host = "mirror.example.com"
 	route := gatewayRoute("HTTPRoute", g.ns, "mirror", host, "stable")
 	spec := route.Object["spec"].(map[string]any)
@@ -58,6 +63,30 @@ func (g *gateways) testMirror(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// lacks says whether a cluster's implementation claims features, and not this one.
+func lacks(t *testing.T, c *cluster, feature string) bool {
+	t.Helper()
+	list := &unstructured.UnstructuredList{}
+	list.SetAPIVersion("gateway.networking.k8s.io/v1")
+	list.SetKind("GatewayClassList")
+	if err := c.client.List(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	others, found := 0, false
+	for i := range list.Items {
+		if controller, _, _ := unstructured.NestedString(list.Items[i].Object, "spec", "controllerName"); controller == "isthmus.dev/gateway-controller" {
+			continue
+		}
+		claimed, _, _ := unstructured.NestedSlice(list.Items[i].Object, "status", "supportedFeatures")
+		for _, f := range claimed {
+			others++
+			m, _ := f.(map[string]any)
+			found = found || m["name"] == feature
+		}
+	}
+	return others > 0 && !found
 }
 
 // asks sends requests that count, each with a key of its own, and wants the original's answers.
