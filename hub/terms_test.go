@@ -10,10 +10,12 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/internal/delta"
 )
 
@@ -109,9 +111,23 @@ func findsOut(t *testing.T, c client.Client, backup *corev1.ConfigMap, r *router
 	change(func(cm *corev1.ConfigMap) { cm.Data = backup.Data })
 	leave = connect()
 	told("another epoch", func(e delta.Epoch) bool { return e.UID != old.UID && len(e.Supersedes) == 0 })
+	stale(t, c, "us", v1alpha1.ReasonStoreRestored)
 	change(func(cm *corev1.ConfigMap) { cm.Data["supersedes"] = old.UID })
 	told("the acknowledgement", func(e delta.Epoch) bool { return len(e.Supersedes) == 1 && e.Supersedes[0] == old.UID })
+	stale(t, c, "us", v1alpha1.ReasonComplete)
 	return leave
+}
+
+// stale waits until a Spoke's condition of that type has a reason.
+func stale(t *testing.T, c client.Client, spoke, reason string) {
+	t.Helper()
+	wait(t, func() error {
+		cond := meta.FindStatusCondition(spokeOf(t, c, spoke).Status.Conditions, v1alpha1.SpokeStale)
+		if cond == nil || cond.Reason != reason {
+			return fmt.Errorf("condition %+v, want reason %s", cond, reason)
+		}
+		return nil
+	})
 }
 
 // number is that of a store's newest mark.

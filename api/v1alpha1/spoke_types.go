@@ -112,8 +112,9 @@ const (
 	// SpokeConflicted: some resource of the spoke disagrees with the same resource elsewhere, or some entry was
 	// rejected. Reasons: NoConflict (False); PropertiesConflict, EntriesRejected (True).
 	SpokeConflicted = "Conflicted"
-	// SpokeStale: the hub keeps what it knew because the spoke's report and slices do not agree. Reasons: Complete
-	// (False); Incomplete (True).
+	// SpokeStale: what routers have of the spoke may be more than it exports. Reasons: Complete (False); Incomplete (True: the hub
+	// keeps what it knew because the spoke's report and slices do not agree), StoreRestored (True: the hub's store turned out
+	// to be an earlier copy, and what it lacks is withdrawn nowhere until an administrator acknowledges that).
 	SpokeStale = "Stale"
 	// SpokeLimited: there is too much of something that the spoke exports. Reasons: WithinLimits (False); LimitExceeded
 	// (True: the spoke declares more than the hub takes of one spoke; the excess does not count, what counted before stays),
@@ -145,6 +146,7 @@ const (
 	ReasonEntriesRejected    = "EntriesRejected"
 	ReasonComplete           = "Complete"
 	ReasonIncomplete         = "Incomplete"
+	ReasonStoreRestored      = "StoreRestored"
 	ReasonWithinLimits       = "WithinLimits"
 	ReasonLargeNamespace     = "LargeNamespace"
 	ReasonPlacesCut          = "PlacesCut"

@@ -31,6 +31,7 @@ type Liveness interface {
 type Epoch interface {
 	Identifier() string       // sent with each response
 	UID() string              // of the epoch
+	Unacknowledged() []string // epochs that were lost by a restoration of the store
 	Changed() <-chan struct{} // closed when the epoch, or what it supersedes, is another
 	Marked() <-chan struct{}  // closed when the identifier has a newer mark
 	// Verify returns once it is certain that what was read is of the store that Identifier tells of.

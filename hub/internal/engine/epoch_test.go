@@ -32,6 +32,8 @@ func newStore(uid string) *storeStub {
 	return &storeStub{epoch: delta.Epoch{UID: uid}, changed: make(chan struct{}), marked: make(chan struct{}), claims: map[string]error{}, asked: make(chan struct{}, 100)}
 }
 
+func (s *storeStub) Unacknowledged() []string { return nil }
+
 func (s *storeStub) Identifier() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

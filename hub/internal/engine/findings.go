@@ -34,6 +34,9 @@ func (e *Engine) Spoke(name string) (exported, conflicts, rejected int, stale bo
 	return f.Resources, e.b.conflicts[name], f.Rejected, stalled(f)
 }
 
+// Unacknowledged are the epochs that were lost by a restoration of the store, and that nobody has acknowledged.
+func (e *Engine) Unacknowledged() []string { return e.o.Epoch.Unacknowledged() }
+
 // Overload says in what a spoke exceeds the limits of one spoke.
 func (e *Engine) Overload(name string) registry.Overload {
 	e.mu.RLock()

@@ -87,6 +87,14 @@ func (k *Keeper) Identifier() string {
 	return e.String()
 }
 
+// Unacknowledged are the epochs whose place this one took, because its store was an earlier copy, and that nobody has acknowledged:
+// what only they had is withdrawn nowhere. Changed tells of that too.
+func (k *Keeper) Unacknowledged() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.now.unacknowledged()
+}
+
 // UID of the epoch.
 func (k *Keeper) UID() string {
 	k.mu.Lock()

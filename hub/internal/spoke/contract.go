@@ -23,6 +23,9 @@ type Findings interface {
 	Limits(name string) (large []string, cut int)
 	// Overload says in what a spoke exceeds the limits of one spoke.
 	Overload(name string) registry.Overload
+	// Unacknowledged are the epochs that were lost by a restoration of the store, and that nobody has acknowledged: what only
+	// they had is kept by every router.
+	Unacknowledged() []string
 	// Drained says whether every connected router has acknowledged that the spoke is draining.
 	Drained(name string) bool
 	// Changes is closed when any of this may have changed; ask for the next channel before reading.

@@ -40,6 +40,7 @@ type seen struct {
 type counts struct {
 	exported, conflicts, rejected int
 	stale                         bool
+	lost                          []string // epochs of the store that nobody has acknowledged
 	overload                      registry.Overload
 	large                         []string // namespaces
 	cut                           int      // resources of which not all places are used
@@ -51,6 +52,7 @@ func (o *Options) look(spoke string) seen {
 	s.badCA, _ = o.CA()
 	c, f := &s.counts, o.Findings
 	c.exported, c.conflicts, c.rejected, c.stale = f.Spoke(spoke)
+	c.lost = f.Unacknowledged()
 	c.overload = f.Overload(spoke)
 	c.large, c.cut = f.Limits(spoke)
 	return s

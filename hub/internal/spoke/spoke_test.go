@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -237,6 +238,14 @@ func TestFindingsReachTheStatus(t *testing.T) {
 	f.engine.change(func() { f.engine.counts["found"] = counts{} })
 	f.condition("found", v1alpha1.SpokeConflicted, metav1.ConditionFalse, v1alpha1.ReasonNoConflict)
 	f.condition("found", v1alpha1.SpokeLimited, metav1.ConditionFalse, v1alpha1.ReasonWithinLimits)
+	f.condition("found", v1alpha1.SpokeStale, metav1.ConditionFalse, v1alpha1.ReasonComplete)
+	f.engine.change(func() { f.engine.lost = []string{"epoch-1"} })
+	s = f.condition("found", v1alpha1.SpokeStale, metav1.ConditionTrue, v1alpha1.ReasonStoreRestored)
+	f.Expect(meta.FindStatusCondition(s.Status.Conditions, v1alpha1.SpokeStale).Message).To(gomega.ContainSubstring("epoch-1"))
+	f.engine.change(func() { f.engine.counts["found"] = counts{stale: true} }) // what concerns this one comes first
+	f.condition("found", v1alpha1.SpokeStale, metav1.ConditionTrue, v1alpha1.ReasonIncomplete)
+	f.engine.change(func() { f.engine.counts["found"], f.engine.lost = counts{}, nil })
+	f.condition("found", v1alpha1.SpokeStale, metav1.ConditionFalse, v1alpha1.ReasonComplete)
 }
 
 // TestDeletion checks what is still there at each step: the withdrawal comes before everything, credentials go before

@@ -138,6 +138,11 @@ func stale(s *scope) metav1.Condition {
 		return metav1.Condition{Type: v1alpha1.SpokeStale, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonIncomplete,
 			Message: "the spoke's report and its slices do not agree; what was known before is kept"}
 	}
+	if lost := s.counts.lost; len(lost) > 0 {
+		return metav1.Condition{Type: v1alpha1.SpokeStale, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonStoreRestored,
+			Message: fmt.Sprintf("the hub's store turned out to be an earlier copy; what it lacks is withdrawn nowhere. When every Spoke is Available again, acknowledge by the key supersedes of ConfigMap isthmus-epoch: %s",
+				strings.Join(lost, ","))}
+	}
 	return metav1.Condition{Type: v1alpha1.SpokeStale, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonComplete,
 		Message: "the spoke's report and its slices agree"}
 }
@@ -183,6 +188,9 @@ func (r *reconciler) tell(before, after *v1alpha1.Spoke) {
 		if old == nil && kind == corev1.EventTypeNormal {
 			continue
 		}
+		if c.Reason == v1alpha1.ReasonStoreRestored { // told once, of the ConfigMap, and not of every Spoke
+			continue
+		}
 		// That is told once, of the Secret, and not of every Spoke.
 		if c.Reason == v1alpha1.ReasonCAUnusable || old != nil && old.Reason == v1alpha1.ReasonCAUnusable && c.Status == old.Status {
 			continue
@@ -195,7 +203,7 @@ func isTrouble(c metav1.Condition) bool {
 	switch c.Reason {
 	case v1alpha1.ReasonNamespaceConflict, v1alpha1.ReasonTokenExpired, v1alpha1.ReasonLeaseExpired, v1alpha1.ReasonMassExpiry, v1alpha1.ReasonUnreachable,
 		v1alpha1.ReasonUnreachableByQuorum, v1alpha1.ReasonReachesFewPeers, v1alpha1.ReasonAddressRefused,
-		v1alpha1.ReasonPropertiesConflict, v1alpha1.ReasonEntriesRejected, v1alpha1.ReasonIncomplete, v1alpha1.ReasonLargeNamespace, v1alpha1.ReasonPlacesCut,
+		v1alpha1.ReasonPropertiesConflict, v1alpha1.ReasonEntriesRejected, v1alpha1.ReasonIncomplete, v1alpha1.ReasonStoreRestored, v1alpha1.ReasonLargeNamespace, v1alpha1.ReasonPlacesCut,
 		v1alpha1.ReasonLimitExceeded, v1alpha1.ReasonChangeRateExceeded:
 		return true
 	}

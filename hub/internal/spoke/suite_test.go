@@ -49,6 +49,7 @@ type engine struct {
 	withdrawn []string
 	drained   map[string]bool
 	badCA     string
+	lost      []string
 }
 
 func newEngine() *engine {
@@ -88,6 +89,12 @@ func (e *engine) Overload(name string) registry.Overload {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.counts[name].overload
+}
+
+func (e *engine) Unacknowledged() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.lost
 }
 
 func (e *engine) Drained(name string) bool {
