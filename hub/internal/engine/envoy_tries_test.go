@@ -125,8 +125,8 @@ func triesPolicies() map[string]v1alpha1.TrafficPolicySpec {
 		"default": {Placement: euFirst},
 		"again":   {Placement: euFirst, Retries: &v1alpha1.Retries{RetryOn: []v1alpha1.RetryCondition{v1alpha1.RetryConnectFailure, v1alpha1.RetryGatewayError}}},
 		"never":   {Placement: euFirst, Retries: &v1alpha1.Retries{Attempts: ptr.To(int32(0))}},
-		"first":   {Placement: euFirst, Timeouts: &v1alpha1.Timeouts{FirstByteSeconds: ptr.To(int32(1))}},
-		"total":   {Placement: euFirst, Timeouts: &v1alpha1.Timeouts{TotalSeconds: ptr.To(int32(1))}},
+		"first":   {Placement: euFirst, Timeouts: &v1alpha1.Timeouts{FirstByteSeconds: ptr.To(int32(3))}},
+		"total":   {Placement: euFirst, Timeouts: &v1alpha1.Timeouts{TotalSeconds: ptr.To(int32(3))}},
 		"shared":  {Placement: shared},
 	}
 }
