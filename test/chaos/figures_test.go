@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/isthmus-dev/isthmus/test/chaos/suite"
@@ -21,5 +24,33 @@ func TestMergeFigures(t *testing.T) {
 	}
 	if _, err := mergeFigures(json.RawMessage(`{"not":"a list"}`), nil); err == nil {
 		t.Error("a foreign file was taken")
+	}
+}
+
+// TestWrite: a run of figures alone leaves the rows of an earlier one, in the file and in the page.
+func TestWrite(t *testing.T) {
+	dir := t.TempDir()
+	o := options{json: filepath.Join(dir, "chaos.json"), page: filepath.Join(dir, "page.md"), rounds: 1, others: 1}
+	page := suite.Begin + "\n" + suite.End + "\n" + suite.FiguresBegin + "\n" + suite.FiguresEnd + "\n"
+	if err := os.WriteFile(o.page, []byte(page), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(o, []suite.Row{{Scenario: "hub-kill", Rounds: 1}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(o, nil, []suite.Figure{{Name: "spoke-back", Unit: "s", Values: []float64{1}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{o.json, o.page} {
+		text, err := os.ReadFile(path)
+		if err != nil || !strings.Contains(string(text), "hub-kill") || !strings.Contains(string(text), "spoke-back") {
+			t.Errorf("%s: %v\n%s", path, err, text)
+		}
+	}
+	if err := os.WriteFile(o.json, []byte("torn"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(o, nil, []suite.Figure{{Name: "spoke-back"}}); err == nil {
+		t.Error("a torn file was overwritten")
 	}
 }
