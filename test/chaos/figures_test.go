@@ -35,10 +35,10 @@ func TestWrite(t *testing.T) {
 	if err := os.WriteFile(o.page, []byte(page), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := write(o, []suite.Row{{Scenario: "hub-kill", Rounds: 1}}, nil); err != nil {
+	if err := write(o, "", []suite.Row{{Scenario: "hub-kill", Rounds: 1}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := write(o, nil, []suite.Figure{{Name: "spoke-back", Unit: "s", Values: []float64{1}}}); err != nil {
+	if err := write(o, "", nil, []suite.Figure{{Name: "spoke-back", Unit: "s", Values: []float64{1}}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{o.json, o.page} {
@@ -50,7 +50,7 @@ func TestWrite(t *testing.T) {
 	if err := os.WriteFile(o.json, []byte("torn"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := write(o, nil, []suite.Figure{{Name: "spoke-back"}}); err == nil {
+	if err := write(o, "", nil, []suite.Figure{{Name: "spoke-back"}}); err == nil {
 		t.Error("a torn file was overwritten")
 	}
 }

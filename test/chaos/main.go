@@ -21,9 +21,9 @@ import (
 )
 
 type options struct {
-	env, lab, root, json, page, only string
-	rounds, others                   int
-	figures                          bool
+	env, lab, root, json, page, only, note string
+	rounds, others                         int
+	figures                                bool
 }
 
 func main() {
@@ -37,6 +37,7 @@ func main() {
 	flag.StringVar(&o.page, "page", "", "page that takes the table, such as docs/resilience.md")
 	flag.StringVar(&o.only, "only", "", "names of scenarios, by comma (default all)")
 	flag.BoolVar(&o.figures, "figures", false, "measure the figures of restarts only; -only then names those")
+	flag.StringVar(&o.note, "note", "", "what the page says above the table (default: what it says, or after a run of all what that run was)")
 	flag.IntVar(&o.rounds, "rounds", 1, "rounds of each scenario; the table has the medians")
 	flag.IntVar(&o.others, "other-rounds", 0, "rounds of the scenarios whose costs are not promised (default: as -rounds)")
 	flag.Parse()
@@ -71,15 +72,19 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer u.Close()
-	rows, broken := measure(ctx, u, chosen, o)
+	broken := measure(ctx, u, chosen, o)
 	figures, failed := try(ctx, u, trials, o.rounds)
-	return errors.Join(write(o, rows, figures), broken, failed)
+	return errors.Join(write(o, "", nil, figures), broken, failed)
 }
 
-// measure runs every chosen scenario; one that fails does not keep the next from running.
-func measure(ctx context.Context, u *suite.Suite, chosen []suite.Scenario, o options) ([]suite.Row, error) {
-	var rows []suite.Row
+// measure runs every chosen scenario and writes each row when it is measured; one that fails does not keep the next from running.
+func measure(ctx context.Context, u *suite.Suite, chosen []suite.Scenario, o options) error {
 	var broken []error
+	note := o.note
+	if note == "" && o.only == "" {
+		note = fmt.Sprintf("Medians of as many rounds as the column says, %d cores, %s, load of the machine when it began %s; `make chaos ARGS=\"-rounds %d -other-rounds %d\"`.",
+			runtime.NumCPU(), runtime.GOARCH, loadAverage(), o.rounds, o.others)
+	}
 	for _, sc := range chosen {
 		var own []suite.Row
 		rounds := o.others
@@ -88,7 +93,7 @@ func measure(ctx context.Context, u *suite.Suite, chosen []suite.Scenario, o opt
 		}
 		for range rounds {
 			if ctx.Err() != nil {
-				return rows, ctx.Err()
+				return errors.Join(append(broken, ctx.Err())...)
 			}
 			r, err := u.Run(ctx, sc)
 			if err != nil {
@@ -107,10 +112,22 @@ func measure(ctx context.Context, u *suite.Suite, chosen []suite.Scenario, o opt
 				r.Streams, r.FailedBystanders, r.Attempts, r.Example)
 		}
 		if len(own) > 0 {
-			rows = append(rows, suite.Median(own))
+			if err := write(o, note, []suite.Row{suite.Median(own)}, nil); err != nil {
+				return errors.Join(append(broken, err)...)
+			}
 		}
 	}
-	return rows, errors.Join(broken...)
+	return errors.Join(broken...)
+}
+
+// loadAverage of the last minute, as the kernel says.
+func loadAverage() string {
+	raw, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(raw), " ")
+	return first
 }
 
 // choose picks scenarios and trials: all, or by name.
@@ -141,7 +158,7 @@ func pick[T any](all []T, only string, name func(T) string) ([]T, error) {
 	return out, nil
 }
 
-func write(o options, rows []suite.Row, figures []suite.Figure) error {
+func write(o options, note string, rows []suite.Row, figures []suite.Figure) error {
 	// What this run did not measure stays as it is.
 	doc := map[string]json.RawMessage{}
 	if raw, err := os.ReadFile(o.json); err == nil {
@@ -156,7 +173,13 @@ func write(o options, rows []suite.Row, figures []suite.Figure) error {
 	}
 	set("cores", runtime.NumCPU())
 	if len(rows) > 0 {
-		set("rows", rows)
+		var old []suite.Row
+		if raw := doc["rows"]; raw != nil {
+			if err := json.Unmarshal(raw, &old); err != nil {
+				return fmt.Errorf("rows of %s, to add to them: %w (delete it)", o.json, err)
+			}
+		}
+		set("rows", suite.Merge(old, rows))
 	}
 	if len(figures) > 0 {
 		merged, err := mergeFigures(doc["figures"], figures)
@@ -173,11 +196,11 @@ func write(o options, rows []suite.Row, figures []suite.Figure) error {
 	if err := os.WriteFile(o.json, append(raw, '\n'), 0o644); err != nil {
 		return err
 	}
-	return publish(o, rows, figures)
+	return publish(o, note, rows, figures)
 }
 
 // publish prints the tables and puts them into the page.
-func publish(o options, rows []suite.Row, figures []suite.Figure) error {
+func publish(o options, note string, rows []suite.Row, figures []suite.Figure) error {
 	on := fmt.Sprintf("%d cores, %s", runtime.NumCPU(), runtime.GOARCH)
 	var faults, numbers string
 	if len(rows) > 0 {
@@ -197,8 +220,7 @@ func publish(o options, rows []suite.Row, figures []suite.Figure) error {
 	}
 	text := string(page)
 	if faults != "" {
-		how := fmt.Sprintf("Medians of as many rounds as the column says, %s; `make chaos ARGS=\"-rounds %d -other-rounds %d\"`.\n\n", on, o.rounds, o.others)
-		text, err = suite.Splice(text, how+faults)
+		text, err = suite.Splice(text, note, rows)
 	}
 	if numbers != "" && err == nil {
 		how := fmt.Sprintf("Medians and ranges, %s; `make chaos ARGS=\"-figures -rounds %d\"`.\n\n", on, o.rounds)

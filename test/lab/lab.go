@@ -338,10 +338,10 @@ func (l *Lab) Status(ctx context.Context) ([]Row, error) {
 	return reply.Status, err
 }
 
-// Fault does kill, stop, cont, term or restart to a process, "<cluster>/<process>", and returns the processes it acted on.
-func (l *Lab) Fault(ctx context.Context, kind, target string) ([]string, error) {
+// Fault does kill, stop, cont, term or restart to a process, "<cluster>/<process>", and returns when it was told and which it acted on.
+func (l *Lab) Fault(ctx context.Context, kind, target string) (time.Time, []string, error) {
 	reply, err := l.ask(ctx, wire.Request{Fault: &wire.FaultRequest{Kind: kind, Target: target}})
-	return reply.Acted, err
+	return reply.At, reply.Acted, err
 }
 
 // Snapshot saves what the hub's etcd holds under a name (kind "save"), or puts it back ("restore") with its API server down meanwhile.

@@ -251,28 +251,28 @@ func TestLab(t *testing.T) {
 
 func faults(t *testing.T, l *Lab) {
 	target := "one/default/p-1/pod"
-	if _, err := l.Fault(t.Context(), "kill", target); err != nil {
+	if _, _, err := l.Fault(t.Context(), "kill", target); err != nil {
 		t.Fatal(err)
 	}
 	wantReady(t, l, "default", "p", 1)
-	if _, err := l.Fault(t.Context(), "restart", target); err != nil {
+	if _, _, err := l.Fault(t.Context(), "restart", target); err != nil {
 		t.Fatal(err)
 	}
 	wantReady(t, l, "default", "p", 2)
-	if _, err := l.Fault(t.Context(), "stop", target); err != nil {
+	if _, _, err := l.Fault(t.Context(), "stop", target); err != nil {
 		t.Fatal(err)
 	}
 	wantReady(t, l, "default", "p", 1)
-	if _, err := l.Fault(t.Context(), "cont", target); err != nil {
+	if _, _, err := l.Fault(t.Context(), "cont", target); err != nil {
 		t.Fatal(err)
 	}
 	wantReady(t, l, "default", "p", 2)
 	for kind, target := range map[string]string{"kill": "one/nothing", "restart": "two/etcd", "stop": "etcd", "burn": "one/etcd"} {
-		if acted, err := l.Fault(t.Context(), kind, target); err == nil || len(acted) > 0 {
+		if _, acted, err := l.Fault(t.Context(), kind, target); err == nil || len(acted) > 0 {
 			t.Errorf("fault %s %s: acted on %v, error %v", kind, target, acted, err)
 		}
 	}
-	if _, err := l.Fault(t.Context(), "restart", "one/apiserver"); err != nil {
+	if _, _, err := l.Fault(t.Context(), "restart", "one/apiserver"); err != nil {
 		t.Fatal(err)
 	}
 	wantReady(t, l, "default", "p", 2)

@@ -32,11 +32,8 @@ func TestTrials(t *testing.T) {
 
 func TestSpliceFigures(t *testing.T) {
 	page := "a\n" + Begin + "\nold\n" + End + "\nb\n" + FiguresBegin + "\n" + FiguresEnd + "\nc"
-	got, err := Splice(page, "new\n")
-	if err == nil {
-		got, err = SpliceFigures(got, "figures\n")
-	}
-	want := "a\n" + Begin + "\nnew\n" + End + "\nb\n" + FiguresBegin + "\nfigures\n" + FiguresEnd + "\nc"
+	got, err := SpliceFigures(page, "figures\n")
+	want := "a\n" + Begin + "\nold\n" + End + "\nb\n" + FiguresBegin + "\nfigures\n" + FiguresEnd + "\nc"
 	if err != nil || got != want {
 		t.Errorf("got %q, %v", got, err)
 	}

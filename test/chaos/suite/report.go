@@ -2,6 +2,7 @@ package suite
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -65,9 +66,6 @@ func FigureTable(figures []Figure) string {
 	return b.String()
 }
 
-// Splice puts the report on faults between its markers of a page.
-func Splice(page, report string) (string, error) { return splice(page, report, Begin, End) }
-
 // SpliceFigures puts the report on figures between its own.
 func SpliceFigures(page, report string) (string, error) {
 	return splice(page, report, FiguresBegin, FiguresEnd)
@@ -80,4 +78,61 @@ func splice(page, report, begin, end string) (string, error) {
 		return "", fmt.Errorf("the page has no %s and %s after it", begin, end)
 	}
 	return before + begin + "\n" + report + end + after, nil
+}
+
+// Splice puts rows between the markers of a page, in the order of Scenarios: rows that stand there and are not measured anew stay as
+// they are, and so does what is said above the table, unless note is not empty.
+func Splice(page, note string, rows []Row) (string, error) {
+	before, rest, ok := strings.Cut(page, Begin)
+	old, after, found := strings.Cut(rest, End)
+	if !ok || !found {
+		return "", fmt.Errorf("the page has no %s and %s after it", Begin, End)
+	}
+	said, standing := parse(old)
+	if note != "" {
+		said = note
+	}
+	fresh := strings.Split(strings.TrimSpace(Table(rows)), "\n")
+	for i, r := range rows {
+		standing[r.Scenario] = fresh[i+2]
+	}
+	lines := fresh[:2:2]
+	for _, s := range Scenarios() {
+		if line, ok := standing[s.Name]; ok {
+			lines = append(lines, line)
+		}
+	}
+	return before + Begin + "\n" + strings.TrimSpace(said) + "\n\n" + strings.Join(lines, "\n") + "\n" + End + after, nil
+}
+
+// parse takes a report apart: what is said above its table, and the table's rows by scenario.
+func parse(report string) (said string, rows map[string]string) {
+	rows = map[string]string{}
+	for line := range strings.Lines(report) {
+		cells := strings.Split(line, "|")
+		switch {
+		case len(cells) < 2:
+			if len(rows) == 0 {
+				said += line
+			}
+		case len(cells) > 3 && strings.HasPrefix(strings.TrimSpace(cells[2]), "`"):
+			rows[strings.Trim(strings.TrimSpace(cells[2]), "`")] = strings.TrimSpace(line)
+		}
+	}
+	return said, rows
+}
+
+// Merge puts fresh rows in the place of those of the same scenarios, in the order of Scenarios.
+func Merge(old, fresh []Row) []Row {
+	by := map[string]Row{}
+	for _, r := range slices.Concat(old, fresh) {
+		by[r.Scenario] = r
+	}
+	var out []Row
+	for _, s := range Scenarios() {
+		if r, ok := by[s.Name]; ok {
+			out = append(out, r)
+		}
+	}
+	return out
 }

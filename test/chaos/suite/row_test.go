@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,16 +90,31 @@ func TestScenariosAreNamedOnce(t *testing.T) {
 	}
 }
 
+// A row that is measured anew takes the place of the old one; all others, and what stands around, stay.
 func TestSplice(t *testing.T) {
-	got, err := Splice("a\n"+Begin+"\nold\n"+End+"\nb", "new\n")
-	if want := "a\n" + Begin + "\nnew\n" + End + "\nb"; err != nil || got != want {
+	standing := strings.Split(strings.TrimSpace(Table([]Row{{Scenario: "router-kill", GETs: 9}, {Scenario: "hub-kill", GETs: 7}})), "\n")
+	page := "a\n" + Begin + "\nsaid\nin two lines\n\n" + strings.Join(standing, "\n") + "\n" + End + "\nb | `c` |\n"
+	fresh := []Row{{Scenario: "pod-kill", GETs: 5}, {Scenario: "router-kill", GETs: 10, FailedGETs: 1, LastError: 1500 * time.Millisecond}}
+	lines := strings.Split(strings.TrimSpace(Table(fresh)), "\n")
+	want := "a\n" + Begin + "\nsaid\nin two lines\n\n" + strings.Join([]string{standing[0], standing[1], lines[3], standing[3], lines[2]}, "\n") + "\n" + End + "\nb | `c` |\n"
+	if got, err := Splice(page, "", fresh); err != nil || got != want {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if _, err := Splice("no markers", "x"); err == nil {
+	if got, err := Splice(page, "anew", fresh); err != nil || got != strings.Replace(want, "said\nin two lines", "anew", 1) {
+		t.Errorf("with a note: %q, %v", got, err)
+	}
+	if _, err := Splice("no markers", "", fresh); err == nil {
 		t.Error("a page without markers is taken")
 	}
-	table := Table([]Row{{Scenario: "router-kill", GETs: 10, FailedGETs: 1, LastError: 1500 * time.Millisecond}})
-	if !strings.Contains(table, "| 1 of 10 |") || !strings.Contains(table, "1.50 s") || !strings.Contains(table, "SIGKILL") {
-		t.Errorf("table:\n%s", table)
+	if !strings.Contains(lines[3], "| 1 of 10 |") || !strings.Contains(lines[3], "1.50 s") || !strings.Contains(lines[3], "SIGKILL") {
+		t.Errorf("row: %s", lines[3])
+	}
+}
+
+func TestMerge(t *testing.T) {
+	got := Merge([]Row{{Scenario: "pod-kill", GETs: 1}, {Scenario: "hub-kill", GETs: 1}}, []Row{{Scenario: "hub-kill", GETs: 2}, {Scenario: "router-kill", GETs: 3}})
+	want := []Row{{Scenario: "router-kill", GETs: 3}, {Scenario: "hub-kill", GETs: 2}, {Scenario: "pod-kill", GETs: 1}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v", got)
 	}
 }

@@ -94,7 +94,10 @@ func (u *Suite) breakAndMend(ctx context.Context, sc Scenario, row *Row) (inject
 	pause(ctx, sc.Hold)
 	healed := time.Now()
 	// Whatever went wrong, the fault goes: others come after this one.
-	err = errors.Join(err, steps(ctx, s, sc.Heal), s.settled(ctx))
+	for _, step := range sc.Heal {
+		err = errors.Join(err, step(ctx, s))
+	}
+	err = errors.Join(err, s.settled(ctx))
 	row.Recovery = time.Since(healed)
 	pause(ctx, time.Second)
 	if err != nil {

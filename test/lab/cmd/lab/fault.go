@@ -22,9 +22,8 @@ func fault(name func() string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			began := time.Now()
-			acted, err := l.Fault(cmd.Context(), args[0], args[1])
-			return said(args[0], began, acted, err)
+			at, acted, err := l.Fault(cmd.Context(), args[0], args[1])
+			return said(args[0], at, acted, err)
 		},
 	}
 	c.AddCommand(partition(name), heal(name), delay(name))

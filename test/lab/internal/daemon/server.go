@@ -52,7 +52,7 @@ func (d *Daemon) handle(ctx context.Context, conn *net.UnixConn) {
 	case req.Down != nil:
 		d.stop()
 	case req.Fault != nil:
-		reply.Acted, err = d.fault(ctx, *req.Fault)
+		reply.At, reply.Acted, err = d.fault(ctx, *req.Fault)
 	case req.Link != nil:
 		reply.Acted, err = d.links.do(*req.Link)
 	case req.Snapshot != nil:
@@ -77,6 +77,11 @@ type kept struct {
 	ready         string
 	disks         []kubelet.Disk
 	keeper        *proc.Keeper
+}
+
+// named says whether a target means the process: by its own name, as one of a router's two, or by the pod of Isthmus that it is in.
+func (k kept) named(target string) bool {
+	return k.name == target || k.pod == target && !strings.Contains(k.name, "/") || target == "router" && (k.name == "relay" || k.name == "envoy")
 }
 
 // processName gives a container the name that faults and status use. Containers of Isthmus have one word, all others
@@ -138,39 +143,37 @@ func (d *Daemon) status() []wire.Row {
 // faultTimeout bounds the wait for a killed process to be gone.
 const faultTimeout = 10 * time.Second
 
-// fault acts on every process that the target names: there are as many as the workload has replicas.
-func (d *Daemon) fault(ctx context.Context, r wire.FaultRequest) ([]string, error) {
+// fault acts on every process that the target names, as many as the workload has replicas, and says when.
+func (d *Daemon) fault(ctx context.Context, r wire.FaultRequest) (time.Time, []string, error) {
 	if !slices.Contains([]string{"kill", "crash", "stop", "cont", "term", "restart", fillDisk, freeDisk}, r.Kind) {
-		return nil, fmt.Errorf("unknown fault %q: use kill, crash, stop, cont, term, restart, fill-disk or free-disk; partition, heal or delay for links", r.Kind)
+		return time.Time{}, nil, fmt.Errorf("unknown fault %q: use kill, crash, stop, cont, term, restart, fill-disk or free-disk; partition, heal or delay for links", r.Kind)
 	}
 	name, process, ok := strings.Cut(r.Target, "/")
 	if !ok {
-		return nil, fmt.Errorf("target %q: use <cluster>/<process>, as in eu/router", r.Target)
+		return time.Time{}, nil, fmt.Errorf("target %q: use <cluster>/<process>, as in eu/router", r.Target)
 	}
 	c, err := d.cluster(name)
 	if err != nil {
-		return nil, err
+		return time.Time{}, nil, err
 	}
 	leader := ""
 	if process == "hub-leader" {
 		if leader, err = c.leader(ctx); err != nil {
-			return nil, err
+			return time.Time{}, nil, err
 		}
 		process = "hub"
 	}
-	var acted, known []string
+	var known []string
+	var victims []kept
 	for _, k := range c.processes() {
 		known = append(known, k.name)
-		if k.name != process && !(process == "router" && (k.name == "relay" || k.name == "envoy")) || (leader != "" && k.pod != leader) {
+		if !k.named(process) || (leader != "" && k.pod != leader) {
 			continue
 		}
-		if err := k.act(ctx, r.Kind); err != nil {
-			return acted, err
-		}
-		acted = append(acted, name+"/"+k.name)
+		victims = append(victims, k)
 	}
-	if len(acted) == 0 {
-		return nil, fmt.Errorf("cluster %s has no process %q: it has router and %v", name, process, slices.Compact(slices.Sorted(slices.Values(known))))
+	if len(victims) == 0 {
+		return time.Time{}, nil, fmt.Errorf("cluster %s has no process %q: it has router and %v", name, process, slices.Compact(slices.Sorted(slices.Values(known))))
 	}
-	return acted, nil
+	return actAll(ctx, victims, r.Kind)
 }

@@ -57,7 +57,11 @@ func (c *cluster) without(ctx context.Context, processes []string, do func() err
 	var down []string
 	var err error
 	for _, name := range processes {
-		if err = act(ctx, c.plane.Keepers[name], "kill"); err != nil {
+		wait, failed := act(ctx, c.plane.Keepers[name], "kill")
+		if failed == nil {
+			failed = wait()
+		}
+		if err = failed; err != nil {
 			break
 		}
 		down = append([]string{name}, down...)

@@ -68,7 +68,9 @@ type Reply struct {
 	Error  string   `json:"error,omitempty"`
 	Status []Row    `json:"status,omitempty"`
 	Acted  []string `json:"acted,omitempty"` // what a fault acted on
-	Code   int      `json:"code,omitempty"`  // exit code of what ran
+	// At is when the first signal of a fault was about to be sent.
+	At   time.Time `json:"at,omitzero"`
+	Code int       `json:"code,omitempty"` // exit code of what ran
 }
 
 // Row is one process in the lab's status.
