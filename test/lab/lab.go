@@ -344,7 +344,8 @@ func (l *Lab) Fault(ctx context.Context, kind, target string) (time.Time, []stri
 	return reply.At, reply.Acted, err
 }
 
-// Snapshot saves what the hub's etcd holds under a name (kind "save"), or puts it back ("restore") with its API server down meanwhile.
+// Snapshot saves what the hub's etcd holds under a name (kind "save"), or puts it back ("restore"), or takes away all that
+// Isthmus keeps there but the CA ("empty", no name), with its API server down meanwhile.
 func (l *Lab) Snapshot(ctx context.Context, kind, name string) ([]string, error) {
 	reply, err := l.ask(ctx, wire.Request{Snapshot: &wire.SnapshotRequest{Kind: kind, Name: name}})
 	return reply.Acted, err

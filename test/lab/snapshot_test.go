@@ -26,5 +26,14 @@ func snapshots(t *testing.T, l *Lab) {
 			t.Errorf("snapshot %s %s is done", kind, name)
 		}
 	}
+	mustRun(t, l, "", "kubectl", "create", "namespace", "isthmus-spoke-one")
+	mustRun(t, l, "", "kubectl", "create", "configmap", "of-a-spoke", "--namespace", "isthmus-spoke-one")
+	if _, err := l.Snapshot(t.Context(), "empty", ""); err != nil {
+		t.Fatal(err)
+	}
+	out, err = in(t, l, "", "kubectl", "get", "namespaces,configmaps", "--all-namespaces", "-o", "name")
+	if err != nil || !strings.Contains(out, "configmap/before") || strings.Contains(out, "isthmus-spoke-one") || strings.Contains(out, "of-a-spoke") {
+		t.Errorf("when the store is emptied of Isthmus: %s, %v", out, err)
+	}
 	wantReady(t, l, "default", "p", 2)
 }

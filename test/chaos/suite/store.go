@@ -19,20 +19,26 @@ func stores() []Scenario {
 	w := &watch{}
 	return []Scenario{{
 		Name: "hub-store-old", Fault: "etcd of the hub restored from a snapshot that lacks an agent", Group: "control", Harmless: true, Hold: brief,
-		Arrange: []Step{snapshot("save"), run("{other}", "late", 1), answersAt("{client}", "late", "{other}"), counted(3)},
-		Inject:  []Step{w.begin("late"), snapshot("restore"), foundOut},
+		Arrange: []Step{snapshot("save", "chaos"), run("{other}", "late", 1), answersAt("{client}", "late", "{other}"), counted(3)},
+		Inject:  []Step{w.begin("late"), snapshot("restore", "chaos"), foundOut},
 		Heal:    []Step{hasPlace("late", "{other}"), acknowledge, answersAt("{client}", "late", "{other}"), w.end, withdraw("{other}", "late")},
+	}, {
+		Name: "hub-store-empty", Fault: "etcd of the hub loses all that Isthmus keeps there but the CA; then a backup is restored", Group: "control", Harmless: true, Hold: long,
+		Arrange: []Step{snapshot("save", "chaos")},
+		Inject:  []Step{snapshot("empty"), foundOut},
+		Heal: []Step{snapshot("restore", "chaos"), hasPlace(twin, "{primary}"), hasPlace(twin, "{other}"), hasPlace(far, "{other}"), acknowledge,
+			run("{other}", "late", 1), answersAt("{client}", "late", "{other}"), withdraw("{other}", "late")},
 	}}
 }
 
-// snapshot saves what the hub's etcd holds, or puts it back.
-func snapshot(kind string) Step {
+// snapshot saves what the hub's etcd holds, puts it back, or empties it.
+func snapshot(args ...string) Step {
 	return func(ctx context.Context, s *stage) error {
 		ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 		defer cancel()
-		out, err := exec.CommandContext(ctx, filepath.Join(s.fleet.bin, "lab"), "--name", s.fleet.lab, "snapshot", kind, "chaos").CombinedOutput()
+		out, err := exec.CommandContext(ctx, filepath.Join(s.fleet.bin, "lab"), append([]string{"--name", s.fleet.lab, "snapshot"}, args...)...).CombinedOutput()
 		if err != nil {
-			return fmt.Errorf("lab snapshot %s: %w: %s", kind, err, bytes.TrimSpace(out))
+			return fmt.Errorf("lab snapshot %v: %w: %s", args, err, bytes.TrimSpace(out))
 		}
 		return nil
 	}

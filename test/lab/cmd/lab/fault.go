@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,15 +34,18 @@ func fault(name func() string) *cobra.Command {
 
 func snapshot(name func() string) *cobra.Command {
 	return &cobra.Command{
-		Use: "snapshot save|restore NAME", Args: cobra.ExactArgs(2),
-		Short: "Copy what the hub's etcd holds, or put a copy back; its control plane is down meanwhile",
+		Use: "snapshot save NAME|restore NAME|empty", Args: cobra.RangeArgs(1, 2),
+		Short: "Copy what the hub's etcd holds, put a copy back, or take away what Isthmus keeps there; its control plane is down meanwhile",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if (args[0] == "empty") != (len(args) == 1) {
+				return errors.New("use save NAME, restore NAME or empty")
+			}
 			l, err := lab.Attach(name())
 			if err != nil {
 				return err
 			}
 			began := time.Now()
-			acted, err := l.Snapshot(cmd.Context(), args[0], args[1])
+			acted, err := l.Snapshot(cmd.Context(), args[0], strings.Join(args[1:], ""))
 			return said("snapshot "+args[0], began, acted, err)
 		},
 	}

@@ -13,9 +13,10 @@ import (
 var snapshotName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // snapshot copies the data directory of the hub's etcd, while etcd is down for it, or puts such a copy in its place, while all that reads
-// it is down: as an administrator restores etcd. Revisions are not bumped, so watches may have to be begun anew by who watches.
+// it is down: as an administrator restores etcd. Revisions are not bumped, so watches may have to be begun anew by who watches. Or it
+// takes away what Isthmus keeps there.
 func (d *Daemon) snapshot(ctx context.Context, r wire.SnapshotRequest) ([]string, error) {
-	if !snapshotName.MatchString(r.Name) {
+	if r.Kind != "empty" && !snapshotName.MatchString(r.Name) {
 		return nil, fmt.Errorf("snapshot %q: use a name of a-z, 0-9 and -", r.Name)
 	}
 	c, err := d.hubCluster()
@@ -33,8 +34,10 @@ func (d *Daemon) snapshot(ctx context.Context, r wire.SnapshotRequest) ([]string
 			return nil, fmt.Errorf("there is no snapshot %q: snapshot save makes one", r.Name)
 		}
 		err = c.without(ctx, []string{"controller-manager", "apiserver", "etcd"}, func() error { return replace(data, kept) })
+	case "empty":
+		err = d.empty(ctx, c)
 	default:
-		return nil, fmt.Errorf("unknown request %q: use save or restore", r.Kind)
+		return nil, fmt.Errorf("unknown request %q: use save, restore or empty", r.Kind)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", r.Kind, err)

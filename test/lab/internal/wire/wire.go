@@ -25,10 +25,10 @@ type Request struct {
 	Snapshot *SnapshotRequest `json:"snapshot,omitempty"`
 }
 
-// SnapshotRequest saves or restores what the hub's etcd holds.
+// SnapshotRequest saves or restores what the hub's etcd holds, or takes away what Isthmus keeps there.
 type SnapshotRequest struct {
-	Kind string `json:"kind"` // save, restore
-	Name string `json:"name"`
+	Kind string `json:"kind"` // save, restore, empty
+	Name string `json:"name"` // none for empty
 }
 
 // FaultRequest acts on processes: kill, stop, cont, term, restart.
