@@ -103,7 +103,7 @@ func processes() []Scenario {
 		held("hub-etcd-kill", "etcd of the hub: SIGKILL", "{hub}/etcd", "control", false),
 		held("spoke-apiserver-kill", "API server of a spoke: SIGKILL", "{other}/apiserver", "control", false),
 		{Name: "disk-full", Fault: "disk of the client's relay full, while an agent is added", Group: "control", Harmless: true, Hold: brief, Short: true,
-			Inject: append(fault("fill-disk {client}/relay"), run("{other}", "fresh", 1), answersAt("{client}", "fresh", "{other}")),
+			Inject: append(fault("fill-disk {client}/relay"), run("{other}", "fresh", 1), answersOver("fresh")),
 			Heal:   append(fault("free-disk {client}/relay"), withdraw("{other}", "fresh"))},
 		held("spoke-etcd-kill", "etcd of a spoke: SIGKILL", "{other}/etcd", "control", false),
 	}

@@ -35,15 +35,11 @@ func run(role, name string, replicas int, args ...string) Step {
 	}
 }
 
-// answersAt waits until a cluster's edge is answered for an agent by a cluster.
-func answersAt(at, name, by string) Step {
+// answersOver waits until the client's edge is answered for an agent by the other cluster.
+func answersOver(name string) Step {
 	return func(ctx context.Context, s *stage) error {
-		c, err := s.named(at)
-		if err != nil {
-			return err
-		}
-		want := s.expand(by)
-		return s.await(ctx, name+" at "+c.Name+" served by "+want, func(ctx context.Context) error { return s.served(ctx, c, name, want) })
+		want := s.expand("{other}")
+		return s.await(ctx, name+" at "+s.client.Name+" served by "+want, func(ctx context.Context) error { return s.served(ctx, s.client, name, want) })
 	}
 }
 
