@@ -41,11 +41,21 @@ import (
 	"github.com/isthmus-dev/isthmus/hub/internal/trafficpolicy"
 )
 
-// Run runs the hub until ctx ends.
+// Run runs the hub until ctx ends, and begins anew when its store turns out to be another.
 func Run(ctx context.Context, o Options, log *slog.Logger) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
+	for {
+		err := run(ctx, o, log)
+		if !errors.Is(err, errOtherStore) || ctx.Err() != nil {
+			return err
+		}
+		log.Warn("The hub begins anew with the store that is there now; routers serve what they have", "reason", err)
+	}
+}
+
+func run(ctx context.Context, o Options, log *slog.Logger) error {
 	cfg, err := o.restConfig()
 	if err != nil {
 		return err
@@ -105,6 +115,7 @@ type hub struct {
 	replicas *replicas.Board
 	suspect  *atomic.Bool // see store
 	epoch    *epoch.Keeper
+	store    store
 	gateways turn
 	rotator  turn
 	counter  turn
@@ -123,6 +134,7 @@ func (h *hub) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	h.store = newStore(h.epoch, h.suspect)
 	host, err := os.Hostname()
 	if err != nil {
 		return err
@@ -154,7 +166,7 @@ func (h *hub) build(ctx context.Context) error {
 		return err
 	}
 	gateways, err := gateway.New(gateway.Options{
-		Config: h.cfg, Cache: h.mgr.GetCache(), Client: h.mgr.GetClient(), Direct: h.mgr.GetAPIReader(), Epoch: h.epoch.UID,
+		Config: h.cfg, Cache: h.mgr.GetCache(), Client: h.mgr.GetClient(), Direct: h.mgr.GetAPIReader(), Epoch: h.store.UID,
 		Fleet: h.engine, Ready: h.engine.Serving(), Recorder: h.mgr.GetEventRecorder("isthmus-hub"), Registerer: h.reg,
 		Log: h.log.With("room", "gateway"), CertificateNamespaces: h.o.CertificateNamespaces,
 	})
@@ -166,7 +178,7 @@ func (h *hub) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range []manager.Runnable{h.epoch, h.replicas, h.ids, h.liveness, h.engine, leader} {
+	for _, r := range []manager.Runnable{h.epoch, h.store, h.replicas, h.ids, h.liveness, h.engine, leader} {
 		if err := h.mgr.Add(r); err != nil {
 			return err
 		}
@@ -206,7 +218,7 @@ func (h *hub) buildEngine(ctx context.Context) error {
 		}
 	}
 	h.engine, err = engine.New(engine.Options{
-		Fleet: h.o.Fleet, Epoch: store{h.epoch, h.suspect}, Registry: h.registry, Liveness: h.liveness, Synced: known, Peer: h.ids.Peer,
+		Fleet: h.o.Fleet, Epoch: h.store, Registry: h.registry, Liveness: h.liveness, Synced: known, Peer: h.ids.Peer,
 		Log: h.log.With("room", "engine"), Registerer: h.reg, Replicas: h.replicas, Grace: h.o.StartGrace,
 		LeaseAge: h.leaseAge, Keepalive: h.o.Keepalive,
 	})
