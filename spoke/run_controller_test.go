@@ -51,18 +51,11 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	config, stop, err := kubetest.Start(kubetest.HubCRDs(), kubetest.KAOS("crds"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	config := kubetest.For(t, kubetest.HubCRDs(), kubetest.KAOS("crds"))
 	scheme := runtime.NewScheme()
 	_, _ = v1alpha1.AddToScheme(scheme), clientgoscheme.AddToScheme(scheme)
 	f := &fixture{T: t, g: NewWithT(t), kube: kubernetes.NewForConfigOrDie(config)}
+	var err error
 	if f.c, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
 	}

@@ -74,6 +74,21 @@ func Start(crds ...string) (*rest.Config, func() error, error) {
 	return cfg, env.Stop, nil
 }
 
+// For is Start for one test, which ends the server with it.
+func For(t testing.TB, crds ...string) *rest.Config {
+	t.Helper()
+	config, stop, err := Start(crds...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return config
+}
+
 // Program finds a program where hack/tools.sh leaves or takes it: KUBEBUILDER_ASSETS, bin/tools of the checkout, PATH.
 func Program(name string) (string, error) {
 	candidates := []string{filepath.Join(Root(), "bin", "tools", name), name}

@@ -82,15 +82,7 @@ func until(t *testing.T, e *Engine, what string, cond func() bool) {
 
 // From an AgentSlice on a real API server to the tables, and what a second hub does that starts while the report is behind.
 func TestFromTheAPIServerToTheTables(t *testing.T) {
-	cfg, stopServer, err := kubetest.Start(kubetest.HubCRDs())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := stopServer(); err != nil {
-			t.Error(err)
-		}
-	})
+	cfg := kubetest.For(t, kubetest.HubCRDs())
 	c, err := client.New(cfg, client.Options{Scheme: kubetest.Scheme()})
 	if err != nil {
 		t.Fatal(err)

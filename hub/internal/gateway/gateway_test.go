@@ -269,15 +269,7 @@ func TestSelection(t *testing.T) {
 
 // A hub without the Gateway API works, and takes it up when it is installed.
 func TestGatewayAPIArrivesLater(t *testing.T) {
-	cfg, stop, err := kubetest.Start(kubetest.HubCRDs())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cfg := kubetest.For(t, kubetest.HubCRDs())
 	f := connect(t, cfg)
 	f.run(cfg)
 	f.spoke("late", nil)

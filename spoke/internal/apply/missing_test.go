@@ -18,15 +18,7 @@ import (
 
 // TestDefinitionsComeLater starts in a cluster without the Gateway API, which then gets it, and classes one by one.
 func TestDefinitionsComeLater(t *testing.T) {
-	cfg, stop, err := kubetest.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cfg := kubetest.For(t)
 	w := newWorldIn(t, "missing", cfg)
 	w.opts.ClassName = ""
 	w.program(w.onHub, "gw", "e1", nil, gateway("gw", "*.example.com"))

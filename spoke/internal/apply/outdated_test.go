@@ -23,15 +23,7 @@ import (
 // TestOldDefinitions has a cluster with an earlier form of the Gateway API, which is then upgraded. Its HTTPRoute has no timeouts, as before
 // version 1.2, and its GRPCRoute is v1alpha2 alone, as before 1.1.
 func TestOldDefinitions(t *testing.T) {
-	cfg, stop, err := kubetest.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cfg := kubetest.For(t)
 	w := newWorldIn(t, "old", cfg)
 	clock := clocktesting.NewFakeClock(time.Now())
 	w.opts.Clock = clock
