@@ -86,9 +86,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Re
 		now:       r.Clock.Now(),
 	}
 	if !spoke.DeletionTimestamp.IsZero() {
-		s.seen = r.look(spoke.Name)
-		r.told.set(spoke.Name, s.seen)
-		err := r.remove(ctx, s)
+		err := errors.Join(r.observe(ctx, s), r.remove(ctx, s))
 		return ctrl.Result{RequeueAfter: s.after}, err
 	}
 	// Before anything else exists: what is made later must be taken away again.

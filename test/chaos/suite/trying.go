@@ -98,7 +98,7 @@ func (t *trying) answered(ctx context.Context, at *Cluster, name string, by *Clu
 	return t.first(ctx, name+" at "+at.Name, func(ctx context.Context) error { return fresh.served(ctx, at, name, by.Name) })
 }
 
-// moment is when a check first succeeds.
+// first is when a check first succeeds.
 func (t *trying) first(ctx context.Context, what string, check func(context.Context) error) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
