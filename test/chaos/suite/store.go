@@ -18,12 +18,12 @@ import (
 func stores() []Scenario {
 	w := &watch{}
 	return []Scenario{{
-		Name: "hub-store-old", Fault: "etcd of the hub restored from a snapshot that lacks an agent", Group: "control", Harmless: true, Hold: brief,
+		Name: "hub-store-old", Fault: "etcd of the hub restored from a snapshot that lacks an agent", Group: "control", Harmless: true, Hold: brief, Short: true,
 		Arrange: []Step{snapshot("save", "chaos"), run("{other}", "late", 1), answersOver("late"), counted(3)},
 		Inject:  []Step{w.begin("late"), snapshot("restore", "chaos"), foundOut},
 		Heal:    []Step{hasPlace("late", "{other}"), acknowledge, answersOver("late"), w.end, withdraw("{other}", "late")},
 	}, {
-		Name: "hub-store-empty", Fault: "etcd of the hub loses all that Isthmus keeps there but the CA; then a backup is restored", Group: "control", Harmless: true, Hold: long,
+		Name: "hub-store-empty", Fault: "etcd of the hub loses all that Isthmus keeps there but the CA; then a backup is restored", Group: "control", Harmless: true, Hold: long, Short: true,
 		Arrange: []Step{snapshot("save", "chaos")},
 		Inject:  []Step{snapshot("empty"), foundOut},
 		Heal: []Step{snapshot("restore", "chaos"), hasPlace(twin, "{primary}"), hasPlace(twin, "{other}"), hasPlace(far, "{other}"), acknowledge,
