@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -29,6 +30,7 @@ import (
 type Cluster struct {
 	Name, Edge string
 	client     client.WithWatch
+	kube       kubernetes.Interface // for proxies to pods
 }
 
 // Fleet is the fleet under test.
@@ -85,8 +87,12 @@ func newCluster(name, kubeconfig, edge string) (*Cluster, error) {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
+	kube, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
 	c, err := client.NewWithWatch(cfg, client.Options{Scheme: scheme})
-	return &Cluster{Name: name, Edge: edge, client: c}, err
+	return &Cluster{Name: name, Edge: edge, client: c, kube: kube}, err
 }
 
 func (f *Fleet) cluster(name string) (*Cluster, error) {

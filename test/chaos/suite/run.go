@@ -79,7 +79,14 @@ func (u *Suite) Run(ctx context.Context, sc Scenario) (Row, error) {
 		}
 		row.Example = cmp.Or(row.Example, "stream of "+by+": "+why[by])
 	}
-	return row, errors.Join(err, u.executions(&row, name, prefix))
+	err = errors.Join(err, u.executions(&row, name, prefix))
+	for _, step := range sc.After {
+		err = errors.Join(err, step(ctx, s))
+	}
+	if len(sc.After) > 0 {
+		err = errors.Join(err, s.settled(ctx))
+	}
+	return row, err
 }
 
 // breakAndMend lets the fault come and go.

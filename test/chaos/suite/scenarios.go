@@ -17,6 +17,8 @@ type Scenario struct {
 	Group string // process, control, data, agent, link: the short form runs one of each at least
 	// Inject and Heal are what happens, in order.
 	Inject, Heal []Step
+	// After is what happens once the load has stopped: repairs by which the lab itself would break connections.
+	After []Step
 	// Hold is how long the fault lasts.
 	Hold time.Duration
 	// Harmless faults are those of the control plane and those that are announced: no request fails, no stream is reset.
@@ -44,13 +46,16 @@ type Step func(ctx context.Context, s *stage) error
 
 // fault is a step that runs a command of `bin/lab fault`.
 func fault(command string) []Step {
-	return []Step{func(ctx context.Context, s *stage) error {
-		at, err := s.fleet.Fault(ctx, strings.Fields(s.expand(command))...)
-		if s.injected.IsZero() {
-			s.injected = at
-		}
-		return err
-	}}
+	return []Step{func(ctx context.Context, s *stage) error { return s.fault(ctx, strings.Fields(s.expand(command))...) }}
+}
+
+// fault runs a command of `bin/lab fault`; the first of a scenario says when the fault came.
+func (s *stage) fault(ctx context.Context, command ...string) error {
+	at, err := s.fleet.Fault(ctx, command...)
+	if s.injected.IsZero() {
+		s.injected = at
+	}
+	return err
 }
 
 var heal = fault("heal")
@@ -66,7 +71,7 @@ var figures = []string{"router-kill", "router-freeze", "router-term", "relay-kil
 
 // Scenarios are all faults, in the order of the table.
 func Scenarios() []Scenario {
-	all := slices.Concat(processes(), links(), agents(), stores())
+	all := slices.Concat(processes(), pairs(), links(), agents(), stores())
 	for i := range all {
 		all[i].Figure = slices.Contains(figures, all[i].Name)
 	}
