@@ -129,7 +129,7 @@ func testOptions(t *testing.T, cfg *rest.Config) Options {
 	o := Options{
 		Fleet: "fleet", Namespace: "isthmus-system", GRPCAddress: freeport.Address(t), AdvertiseAddress: "hub.example.com:8443",
 		APIServerURL: cfg.Host, MetricsAddress: freeport.Address(t), HealthAddress: freeport.Address(t), DebugAddress: freeport.Address(t),
-		LeaseDuration: 10 * time.Second, MassPercent: 50, StartGrace: 5 * time.Second, Limits: DefaultLimits(), Keepalive: DefaultKeepalive(), Kubeconfig: kubeconfig(t, cfg),
+		LeaseDuration: 10 * time.Second, MassPercent: 50, StartGrace: 5 * time.Second, Limits: DefaultLimits(), Keepalive: DefaultKeepalive(), Certificates: DefaultCertificates(), Kubeconfig: kubeconfig(t, cfg),
 	}
 	if !strings.HasPrefix(o.APIServerURL, "https://") {
 		o.APIServerURL = "https://" + o.APIServerURL

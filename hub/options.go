@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/isthmus-dev/isthmus/hub/internal/compile"
+	hubidentity "github.com/isthmus-dev/isthmus/hub/internal/identity"
 	"github.com/isthmus-dev/isthmus/hub/internal/registry"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 )
@@ -37,7 +38,8 @@ type Options struct {
 	LeaseDuration    time.Duration     // after which a silent spoke's places are used last
 	MassPercent      int               // share of the spokes above which silence together is not believed
 	Keepalive        compile.Keepalive // between routers
-	StartGrace       time.Duration     // how long a started hub waits for spokes to be known completely before it serves
+	Certificates     hubidentity.Leaves
+	StartGrace       time.Duration // how long a started hub waits for spokes to be known completely before it serves
 	Limits           registry.Limits
 	Kubeconfig       string // empty: in cluster
 
@@ -78,6 +80,9 @@ func (o Options) Validate() error {
 	if err := o.Keepalive.Validate(); err != nil {
 		bad("keepalive", "%w", err)
 	}
+	if err := o.Certificates.Validate(); err != nil {
+		bad("certificate-lifetime, --certificate-renewal-grace", "%w", err)
+	}
 	if o.StartGrace <= 0 {
 		bad("start-grace", "%s must be positive", o.StartGrace)
 	}
@@ -98,6 +103,9 @@ func (o Options) Validate() error {
 
 // DefaultKeepalive is how routers notice that a connection to another one leads nowhere.
 func DefaultKeepalive() compile.Keepalive { return compile.DefaultKeepalive() }
+
+// DefaultCertificates are how long certificates live, and what one that has ended is good for.
+func DefaultCertificates() hubidentity.Leaves { return hubidentity.DefaultLeaves() }
 
 // DefaultLimits are what a hub takes of one spoke.
 func DefaultLimits() registry.Limits { return registry.DefaultLimits() }

@@ -149,7 +149,7 @@ func (h *hub) build(ctx context.Context) error {
 		return err
 	}
 	h.ids, err = hubidentity.NewService(ctx, hubidentity.Options{
-		Client: direct, Namespace: h.o.Namespace, Fleet: h.o.Fleet, APIServer: h.o.APIServerURL, APICA: h.apiCA,
+		Client: direct, Namespace: h.o.Namespace, Fleet: h.o.Fleet, APIServer: h.o.APIServerURL, APICA: h.apiCA, Leaves: h.o.Certificates,
 		Recorder: h.mgr.GetEventRecorder("isthmus-hub"), Registerer: h.reg, Log: h.log.With("room", "identity"),
 	})
 	if err != nil {

@@ -30,7 +30,7 @@ func TestOptionsAreValidated(t *testing.T) {
 	good := Options{
 		Fleet: "fleet", Namespace: "isthmus-system", GRPCAddress: ":8443", AdvertiseAddress: "hub.example.com:8443",
 		APIServerURL: "https://api.example.com", MetricsAddress: ":8080", HealthAddress: ":8081", DebugAddress: ":8082",
-		LeaseDuration: 10 * time.Second, MassPercent: 50, StartGrace: time.Second, Limits: DefaultLimits(), Keepalive: DefaultKeepalive(),
+		LeaseDuration: 10 * time.Second, MassPercent: 50, StartGrace: time.Second, Limits: DefaultLimits(), Keepalive: DefaultKeepalive(), Certificates: DefaultCertificates(),
 	}
 	if err := good.Validate(); err != nil {
 		t.Fatal(err)
@@ -44,6 +44,8 @@ func TestOptionsAreValidated(t *testing.T) {
 		"--debug-address":          func(o *Options) { o.DebugAddress = ":x" },
 		"--lease-duration":         func(o *Options) { o.LeaseDuration = 7 * time.Second },
 		"--mass-expiry-percent":    func(o *Options) { o.MassPercent = 101 },
+		"--certificate-lifetime":   func(o *Options) { o.Certificates.Life = time.Second },
+		"-renewal-grace":           func(o *Options) { o.Certificates.Grace = -time.Hour },
 		"--keepalive: interval":    func(o *Options) { o.Keepalive.Interval = 10 * time.Millisecond },
 		"timeout 2m0s":             func(o *Options) { o.Keepalive.Timeout = 2 * time.Minute },
 		"--start-grace":            func(o *Options) { o.StartGrace = 0 },

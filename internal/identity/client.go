@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
 
 	"github.com/isthmus-dev/isthmus/internal/identity/identitypb"
 )
@@ -62,8 +64,9 @@ func (c Client) EnrollWith(ctx context.Context, bundle []byte, spoke, token stri
 	return creds, nil
 }
 
-// Renew trades the leaf in src for new credentials; src is not changed. A status of PermissionDenied means that the
-// Spoke was deleted, or is another one now: the spoke has to be joined anew.
+// Renew trades the leaf in src for new credentials; src is not changed. A leaf that has ended, by this clock or by the hub's, makes
+// no connection: then the request itself proves that its key is held. A status of PermissionDenied means that the Spoke was deleted or
+// is another one now, or that the leaf ended too long ago: the spoke has to be joined anew.
 func (c Client) Renew(ctx context.Context, src *Source) (Credentials, error) {
 	m, _ := src.Get()
 	old, err := leafID(m)
@@ -74,9 +77,7 @@ func (c Client) Renew(ctx context.Context, src *Source) (Credentials, error) {
 	if err != nil {
 		return Credentials{}, err
 	}
-	creds, err := c.call(src, key, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {
-		return cl.Renew(ctx, &identitypb.RenewRequest{Csr: csr})
-	})
+	creds, err := c.renew(ctx, src, key)
 	if err != nil {
 		return Credentials{}, fmt.Errorf("renew %s: %w", old, err)
 	}
@@ -84,6 +85,36 @@ func (c Client) Renew(ctx context.Context, src *Source) (Credentials, error) {
 		return Credentials{}, fmt.Errorf("renew %s: the hub answered a leaf of %s", old, creds.ID)
 	}
 	return creds, nil
+}
+
+func (c Client) renew(ctx context.Context, src *Source, key []byte) (Credentials, error) {
+	var refused error
+	if leaf, ok := src.Leaf(); ok && !c.now().After(leaf.NotAfter) {
+		creds, err := c.call(src, key, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {
+			return cl.Renew(ctx, &identitypb.RenewRequest{Csr: csr})
+		})
+		// A handshake that the hub refuses, since by its clock the leaf has ended, looks like a hub that is away.
+		if err == nil || status.Code(err) != codes.Unavailable || ctx.Err() != nil {
+			return creds, err
+		}
+		refused = err
+	}
+	m, _ := src.Get()
+	unproven := NewSourceAt(c.now)
+	if err := unproven.Set(Material{Bundle: m.Bundle}); err != nil {
+		return Credentials{}, err
+	}
+	creds, err := c.call(unproven, key, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {
+		chain, signature, err := src.Prove(csr)
+		if err != nil {
+			return nil, err
+		}
+		return cl.Renew(ctx, &identitypb.RenewRequest{Csr: csr, Chain: chain, Signature: signature})
+	})
+	if err != nil && refused != nil && status.Code(err) != codes.PermissionDenied {
+		return Credentials{}, refused
+	}
+	return creds, err
 }
 
 func (c Client) call(src *Source, key []byte, rpc func(identitypb.IdentityClient, []byte) (*identitypb.Credentials, error)) (Credentials, error) {

@@ -159,21 +159,29 @@ func onlyURI(c *x509.Certificate) (string, error) {
 // PeerID is the spoke at the other end of a gRPC connection, taken from its verified certificate. It fails when the
 // connection carries none, or one that is not a spoke's.
 func PeerID(ctx context.Context) (ID, error) {
+	id, _, err := PeerLeaf(ctx)
+	return id, err
+}
+
+// PeerLeaf is PeerID, with the certificate.
+func PeerLeaf(ctx context.Context) (ID, *x509.Certificate, error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return ID{}, errors.New("identity: no peer in the context")
+		return ID{}, nil, errors.New("identity: no peer in the context")
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok {
-		return ID{}, errors.New("identity: the connection is not TLS")
+		return ID{}, nil, errors.New("identity: the connection is not TLS")
 	}
 	// VerifiedChains, not PeerCertificates: the latter is filled by a server that verifies nothing, too.
 	if len(info.State.VerifiedChains) == 0 {
-		return ID{}, errors.New("identity: the connection carries no verified client certificate")
+		return ID{}, nil, errors.New("identity: the connection carries no verified client certificate")
 	}
-	uri, err := onlyURI(info.State.VerifiedChains[0][0])
+	leaf := info.State.VerifiedChains[0][0]
+	uri, err := onlyURI(leaf)
 	if err != nil {
-		return ID{}, fmt.Errorf("identity: client certificate: %w", err)
+		return ID{}, nil, fmt.Errorf("identity: client certificate: %w", err)
 	}
-	return ParseURI(uri)
+	id, err := ParseURI(uri)
+	return id, leaf, err
 }

@@ -22,8 +22,6 @@ import (
 const (
 	// caLife is how long a CA that the hub makes is valid.
 	caLife = 10 * 365 * 24 * time.Hour
-	// leafLife is how long a leaf is valid.
-	leafLife = 7 * 24 * time.Hour
 	// skew is how far a leaf reaches into the past, for spokes whose clocks are behind.
 	skew = 5 * time.Minute
 )
@@ -128,8 +126,8 @@ func (a *authority) trustedBy(roots *x509.CertPool, now time.Time) error {
 }
 
 // sign makes a leaf for a public key: the names are the caller's, none comes from a request. PEM, leaf first, and the end
-// of its life: leafLife from now, or the CA's own end.
-func (a *authority) sign(pub crypto.PublicKey, uri, dnsName string, now time.Time) ([]byte, time.Time, error) {
+// of its life: life from now, or the CA's own end.
+func (a *authority) sign(pub crypto.PublicKey, uri, dnsName string, now time.Time, life time.Duration) ([]byte, time.Time, error) {
 	id, err := url.Parse(uri)
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("leaf: %w", err)
@@ -138,7 +136,7 @@ func (a *authority) sign(pub crypto.PublicKey, uri, dnsName string, now time.Tim
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	end := now.Add(leafLife)
+	end := now.Add(life)
 	if end.After(a.cert.NotAfter) {
 		end = a.cert.NotAfter
 	}

@@ -30,6 +30,9 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
+// leafLife is what hubs give by default.
+const leafLife = 7 * 24 * time.Hour
+
 func TestLeaf(t *testing.T) {
 	a := newAuthority(t)
 	_, csr, err := identity.NewCSR()
@@ -41,7 +44,7 @@ func TestLeaf(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := identity.ID{Fleet: "fleet", Name: "eu", UID8: "0123abcd"}
-	chain, end, err := a.sign(pub, id.URI(), id.DNSName(), t0)
+	chain, end, err := a.sign(pub, id.URI(), id.DNSName(), t0, leafLife)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,10 +76,10 @@ func TestLeafEndsWithItsCA(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := a.cert.NotAfter
-	if _, end, err := a.sign(key.Public(), identity.HubURI("fleet"), "hub", last.Add(-time.Hour)); err != nil || !end.Equal(last) {
+	if _, end, err := a.sign(key.Public(), identity.HubURI("fleet"), "hub", last.Add(-time.Hour), leafLife); err != nil || !end.Equal(last) {
 		t.Errorf("end %s, %v, want %s", end, err, last)
 	}
-	if _, _, err := a.sign(key.Public(), identity.HubURI("fleet"), "hub", last.Add(time.Hour)); err == nil {
+	if _, _, err := a.sign(key.Public(), identity.HubURI("fleet"), "hub", last.Add(time.Hour), leafLife); err == nil {
 		t.Error("an expired CA signs")
 	}
 }
@@ -147,7 +150,7 @@ func TestBroughtCA(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			chain, _, err := a.sign(pub, identity.HubURI("fleet"), "hub.fleet.isthmus", t0)
+			chain, _, err := a.sign(pub, identity.HubURI("fleet"), "hub.fleet.isthmus", t0, leafLife)
 			if err != nil {
 				t.Fatal(err)
 			}

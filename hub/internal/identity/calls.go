@@ -54,16 +54,17 @@ func (s *Service) Enroll(ctx context.Context, req *identitypb.EnrollRequest) (*i
 
 // Renew implements identitypb.IdentityServer.
 func (s *Service) Renew(ctx context.Context, req *identitypb.RenewRequest) (*identitypb.Credentials, error) {
-	id, err := identity.PeerID(ctx)
+	leaf, id, err := s.renewing(ctx, req)
 	if err != nil {
 		s.metrics.renewals.WithLabelValues("refused").Inc()
 		return nil, status.Error(codes.Unauthenticated, err.Error())
 	}
-	answer, err := s.renew(ctx, id, req.GetCsr())
-	s.metrics.renewals.WithLabelValues(result(err)).Inc()
+	answer, err := s.renew(ctx, leaf, id, req.GetCsr())
+	late := err == nil && s.ended(leaf)
+	s.metrics.renewals.WithLabelValues(renewal(err, late)).Inc()
 	if errors.Is(err, errRefused) {
 		s.opts.Log.Warn("renewal refused", "identity", id.URI(), "reason", err)
-		return nil, status.Error(codes.PermissionDenied, "the Spoke of this leaf was deleted: join again with a new Spoke")
+		return nil, status.Error(codes.PermissionDenied, refusal(err))
 	}
 	return answer, s.external("renew", id.Name, err)
 }
@@ -179,21 +180,6 @@ func (s *Service) consume(ctx context.Context, spoke *v1alpha1.Spoke, join *core
 	return nil
 }
 
-func (s *Service) renew(ctx context.Context, id identity.ID, csr []byte) (*identitypb.Credentials, error) {
-	pub, err := publicKey(csr)
-	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
-	spoke, err := s.spoke(ctx, id.Name)
-	if err != nil {
-		return nil, err
-	}
-	if id != s.id(spoke) {
-		return nil, fmt.Errorf("%w: the Spoke is now %s", errRefused, s.id(spoke))
-	}
-	return s.credentials(ctx, spoke, pub)
-}
-
 // spoke reads a Spoke. One that is absent or being deleted is refused: a deletion revokes from its first moment.
 func (s *Service) spoke(ctx context.Context, name string) (*v1alpha1.Spoke, error) {
 	spoke := &v1alpha1.Spoke{}
@@ -219,7 +205,7 @@ func (s *Service) credentials(ctx context.Context, spoke *v1alpha1.Spoke, pub cr
 	now := s.opts.Clock.Now()
 	ca, bundle := s.signing()
 	id := s.id(spoke)
-	chain, end, err := ca.sign(pub, id.URI(), id.DNSName(), now)
+	chain, end, err := ca.sign(pub, id.URI(), id.DNSName(), now, s.opts.Leaves.Life)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ func newMetrics(reg prometheus.Registerer) serviceMetrics {
 			Name: "isthmus_enrolments_total", Help: "Calls of Identity.Enroll by result: ok, refused, invalid, limited, error.",
 		}, []string{"result"}),
 		renewals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "isthmus_renewals_total", Help: "Calls of Identity.Renew by result: ok, refused, invalid, error.",
+			Name: "isthmus_renewals_total", Help: "Calls of Identity.Renew by result: ok, late (the certificate had ended), refused, invalid, error.",
 		}, []string{"result"}),
 		caFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "isthmus_ca_failures_total", Help: "Reads of Secret isthmus-trust that gave nothing usable.",

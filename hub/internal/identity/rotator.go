@@ -108,7 +108,7 @@ func (r *Rotator) wish(ctx context.Context, s *corev1.Secret, t trust, now time.
 	if getErr := o.Client.Get(ctx, client.ObjectKey{Namespace: o.Namespace, Name: SecretName}, s); getErr != nil {
 		return wish{}, errors.Join(err, getErr)
 	}
-	w := wish{compromised: s.Annotations[CompromisedAnnotation] == "true", skip: map[string]bool{}}
+	w := wish{compromised: s.Annotations[CompromisedAnnotation] == "true", skip: map[string]bool{}, retire: o.Leaves.retire()}
 	for name := range strings.SplitSeq(s.Annotations[WithoutAnnotation], ",") {
 		if name = strings.TrimSpace(name); name != "" {
 			w.skip[name] = true

@@ -32,6 +32,8 @@ type Options struct {
 	// CA signed it).
 	APIServer string
 	APICA     []byte
+	// Leaves is how long certificates live, and what one that has ended is good for; DefaultLeaves when zero.
+	Leaves Leaves
 	// Recorder writes Events on Spokes.
 	Recorder events.EventRecorder
 	// Registerer takes the metrics; none are kept when nil.
@@ -84,7 +86,10 @@ func NewService(ctx context.Context, o Options) (*Service, error) {
 	if o.Client == nil || o.Namespace == "" || o.APIServer == "" {
 		return nil, errors.New("identity: Client, Namespace and APIServer are required")
 	}
-	if err := identity.ValidateFleet(o.Fleet); err != nil {
+	if o.Leaves == (Leaves{}) {
+		o.Leaves = DefaultLeaves()
+	}
+	if err := errors.Join(identity.ValidateFleet(o.Fleet), o.Leaves.Validate()); err != nil {
 		return nil, err
 	}
 	s := &Service{told: make(chan struct{}), opts: o, source: identity.NewSourceAt(o.Clock.Now), metrics: newMetrics(o.Registerer),
@@ -185,6 +190,9 @@ func (s *Service) refresh(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
+		if !now.Before(next.retiredUntil) { // the leader has yet to say so
+			next.retired, next.cross = nil, nil
+		}
 		s.trust = &next
 	}
 	if s.trust == nil {
@@ -208,7 +216,7 @@ func (s *Service) renewOwn(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	chain, end, err := ca.sign(pub, identity.HubURI(s.opts.Fleet), identity.HubDNSName(s.opts.Fleet), now)
+	chain, end, err := ca.sign(pub, identity.HubURI(s.opts.Fleet), identity.HubDNSName(s.opts.Fleet), now, s.opts.Leaves.Life)
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func (s *sim) renew(p *party) {
 	if p.id.Name != "" {
 		uri, dns = p.id.URI(), p.id.DNSName()
 	}
-	chain, _, err := t.active().sign(pub, uri, dns, s.now)
+	chain, _, err := t.active().sign(pub, uri, dns, s.now, leafLife)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -127,6 +127,7 @@ func (s *sim) members() []Member {
 // step moves the machine on from what is stored, and stores, as each turn of the Rotator does. The replicas follow within the
 // time that a phase takes at least.
 func (s *sim) step(w wish) (changed bool) {
+	w.retire = leafLife
 	if w.ca == nil {
 		w.ca = s.ca
 	}

@@ -124,6 +124,8 @@ type wish struct {
 	compromised bool
 	// skip names members that nothing waits for.
 	skip map[string]bool
+	// retire is how long a CA that was replaced is accepted for renewals.
+	retire time.Duration
 }
 
 // step moves the rotation on by at most one phase. waiting names the members that the phase still waits for, sorted; changed
@@ -184,8 +186,7 @@ func (t trust) reissue(w wish, members []Member, now time.Time) (trust, []string
 	}
 	done := trust{phase: Steady, since: now, signer: t.next}
 	if old := without(t.signer.bundle, t.next.bundle); len(old) > 0 && !w.compromised {
-		// No leaf of the old CA is valid for longer.
-		done.retired, done.retiredUntil, done.cross = old, now.Add(leafLife), t.cross
+		done.retired, done.retiredUntil, done.cross = old, now.Add(w.retire), t.cross
 	}
 	return done, nil, true
 }
@@ -248,7 +249,7 @@ func tryCross(old, ca *authority, cross []byte, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	chain, _, err := ca.sign(key.Public(), "spiffe://try/hub", "try", now)
+	chain, _, err := ca.sign(key.Public(), "spiffe://try/hub", "try", now, DefaultLeaves().Life)
 	if err != nil {
 		return err
 	}

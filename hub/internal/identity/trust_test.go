@@ -181,7 +181,7 @@ func TestAwayForTheWholeRotation(t *testing.T) {
 		s.step(w)
 		for s.state().phase != Steady {
 			s.now = s.now.Add(absentGrace)
-			next, _, changed := s.state().step(wish{ca: s.ca, compromised: compromised}, nil, s.now) // others are available
+			next, _, changed := s.state().step(wish{ca: s.ca, compromised: compromised, retire: leafLife}, nil, s.now) // others are available
 			if !changed {
 				t.Fatal("stuck")
 			}

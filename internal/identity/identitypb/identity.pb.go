@@ -178,7 +178,12 @@ func (x *EnrollRequest) GetCsr() []byte {
 type RenewRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// PKCS #10 certificate request, DER. Only its public key is used.
-	Csr           []byte `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	Csr []byte `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	// Only where the connection carries no leaf: leaf and intermediates, PEM, leaf first, at most 64 KiB.
+	Chain []byte `protobuf:"bytes,2,opt,name=chain,proto3" json:"chain,omitempty"`
+	// The leaf's key's signature (ECDSA, ASN.1) over the SHA-256 of "isthmus.dev/renew/v1\n" and csr. Who repeats it gets a leaf for a
+	// key that only its maker has.
+	Signature     []byte `protobuf:"bytes,3,opt,name=signature,proto3" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -216,6 +221,20 @@ func (*RenewRequest) Descriptor() ([]byte, []int) {
 func (x *RenewRequest) GetCsr() []byte {
 	if x != nil {
 		return x.Csr
+	}
+	return nil
+}
+
+func (x *RenewRequest) GetChain() []byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *RenewRequest) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
 	}
 	return nil
 }
@@ -340,9 +359,11 @@ const file_internal_identity_identitypb_identity_proto_rawDesc = "" +
 	"\rEnrollRequest\x12\x14\n" +
 	"\x05spoke\x18\x01 \x01(\tR\x05spoke\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x10\n" +
-	"\x03csr\x18\x03 \x01(\fR\x03csr\" \n" +
+	"\x03csr\x18\x03 \x01(\fR\x03csr\"T\n" +
 	"\fRenewRequest\x12\x10\n" +
-	"\x03csr\x18\x01 \x01(\fR\x03csr\"\xd3\x02\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\x12\x14\n" +
+	"\x05chain\x18\x02 \x01(\fR\x05chain\x12\x1c\n" +
+	"\tsignature\x18\x03 \x01(\fR\tsignature\"\xd3\x02\n" +
 	"\vCredentials\x12+\n" +
 	"\x11certificate_chain\x18\x01 \x01(\fR\x10certificateChain\x12!\n" +
 	"\ftrust_bundle\x18\x02 \x01(\fR\vtrustBundle\x12\x1b\n" +

@@ -34,8 +34,9 @@ type IdentityClient interface {
 	// certificate. Errors: INVALID_ARGUMENT (malformed request), UNAUTHENTICATED (unknown, late or used token; the
 	// message does not tell which).
 	Enroll(ctx context.Context, in *EnrollRequest, opts ...grpc.CallOption) (*Credentials, error)
-	// Renew gives new credentials to the spoke whose leaf the connection carries. Errors: INVALID_ARGUMENT,
-	// UNAUTHENTICATED (no leaf), PERMISSION_DENIED (the leaf's Spoke is gone or is another one now).
+	// Renew gives new credentials to the spoke whose leaf the connection carries, or whose leaf the request proves to hold: with one
+	// that has ended there is no connection. Errors: INVALID_ARGUMENT, UNAUTHENTICATED (no leaf, or no proof of it),
+	// PERMISSION_DENIED (the leaf's Spoke is gone or is another one now; the leaf ended too long ago, or a later one was in use).
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*Credentials, error)
 	// Trust tells the spoke whose leaf the connection carries what the fleet trusts now, and again after each change, so
 	// that a spoke whose credentials are behind renews them at once. The stream ends with the server only. Errors:
@@ -100,8 +101,9 @@ type IdentityServer interface {
 	// certificate. Errors: INVALID_ARGUMENT (malformed request), UNAUTHENTICATED (unknown, late or used token; the
 	// message does not tell which).
 	Enroll(context.Context, *EnrollRequest) (*Credentials, error)
-	// Renew gives new credentials to the spoke whose leaf the connection carries. Errors: INVALID_ARGUMENT,
-	// UNAUTHENTICATED (no leaf), PERMISSION_DENIED (the leaf's Spoke is gone or is another one now).
+	// Renew gives new credentials to the spoke whose leaf the connection carries, or whose leaf the request proves to hold: with one
+	// that has ended there is no connection. Errors: INVALID_ARGUMENT, UNAUTHENTICATED (no leaf, or no proof of it),
+	// PERMISSION_DENIED (the leaf's Spoke is gone or is another one now; the leaf ended too long ago, or a later one was in use).
 	Renew(context.Context, *RenewRequest) (*Credentials, error)
 	// Trust tells the spoke whose leaf the connection carries what the fleet trusts now, and again after each change, so
 	// that a spoke whose credentials are behind renews them at once. The stream ends with the server only. Errors:

@@ -32,11 +32,13 @@ func (k *Keeper) enrol(ctx context.Context) {
 	retry := newBackoff(firstRetry, 30*time.Second)
 	readmit := k.opts.Clock.Now().Add(readmitRetry)
 	for ctx.Err() == nil {
-		if now := k.opts.Clock.Now(); !now.Before(readmit) {
-			readmit = now.Add(readmitRetry)
-			if k.readmitted(ctx) {
-				return
-			}
+		renewed, hold := k.readmission(ctx, &readmit)
+		if renewed {
+			return
+		}
+		if hold {
+			k.sleep(ctx, min(retry.next(), lapsedRetry))
+			continue
 		}
 		bundle, token, err := k.readJoin()
 		if err != nil {
@@ -66,24 +68,6 @@ func (k *Keeper) enrol(ctx context.Context) {
 		k.sayUnlessRejected(Joining, "cannot join yet: "+err.Error())
 		k.sleep(ctx, delay)
 	}
-}
-
-// readmitted asks once whether the hub takes the leaf that this spoke still has.
-func (k *Keeper) readmitted(ctx context.Context) bool {
-	leaf, ok := k.opts.Source.Leaf()
-	if s, _ := k.Status(); s != Rejected || !ok || k.opts.Clock.Now().After(leaf.NotAfter) {
-		return false
-	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	c, err := k.opts.Issuer.Renew(call, k.opts.Source)
-	k.opts.Metrics.renewals.WithLabelValues(outcome(err)).Inc()
-	if err != nil {
-		return false
-	}
-	k.opts.Log.Info("the hub knows this spoke again", "identity", c.ID.String(), "renewAfter", c.RenewAfter)
-	k.keep(ctx, c)
-	return true
 }
 
 // enrolOnce spends the token only when its fruit can be stored, and with a key that is stored: should the answer be lost, the
@@ -137,7 +121,7 @@ func (k *Keeper) wait(ctx context.Context, detail string) {
 func (k *Keeper) sayUnlessRejected(s State, detail string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.state == Rejected || k.state == s && k.detail == detail {
+	if k.state == Rejected || k.state == Lapsed || k.state == s && k.detail == detail {
 		return false
 	}
 	k.state, k.detail = s, detail

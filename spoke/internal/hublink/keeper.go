@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/clock"
 
@@ -24,8 +22,7 @@ const (
 	longestRetry = time.Minute
 	// refreshPause keeps refused API requests from calling the hub at their own rate.
 	refreshPause = 5 * time.Second
-	// soonestRenewal is how long new credentials are used at least, whatever this clock says of the hub's time to renew: one
-	// that is hours ahead would have them renewed without end.
+	// soonestRenewal is how long new credentials are used at least, if they live long enough (leastUse).
 	soonestRenewal = 10 * time.Minute
 )
 
@@ -38,6 +35,7 @@ const (
 	Joining  State = "Joining"  // the hub is asked for credentials
 	NoToken  State = "NoToken"  // a join token is missing, or the one there was refused
 	Joined   State = "Joined"
+	Lapsed   State = "Lapsed"   // the certificate ended before the hub could be asked for another
 	Rejected State = "Rejected" // the hub does not know this spoke any more
 )
 
@@ -204,7 +202,7 @@ func (k *Keeper) keep(ctx context.Context, c identity.Credentials) {
 func (k *Keeper) waitForRenewal(ctx context.Context) bool {
 	c, _ := k.Current()
 	now := k.opts.Clock.Now()
-	wait := max(c.RenewAfter.Sub(now), soonestRenewal-now.Sub(k.issued))
+	wait := max(c.RenewAfter.Sub(now), k.leastUse(c)-now.Sub(k.issued))
 	if wait <= 0 || k.behind() { // renew has paused
 		return ctx.Err() == nil
 	}
@@ -224,25 +222,25 @@ func (k *Keeper) waitForRenewal(ctx context.Context) bool {
 	return ctx.Err() == nil
 }
 
-// renew renews leaf and token by the leaf, for as long as it takes. False: the hub refuses this spoke.
+// renew renews leaf and token by the leaf, for as long as it takes and the leaf lives. False: the hub refuses this spoke, or the leaf
+// has ended.
 func (k *Keeper) renew(ctx context.Context) bool {
 	for retry := newBackoff(firstRetry, longestRetry); ctx.Err() == nil; {
-		call, cancel := context.WithTimeout(ctx, callTimeout)
-		c, err := k.opts.Issuer.Renew(call, k.opts.Source)
-		cancel()
+		err := k.renewOnce(ctx)
 		if ctx.Err() != nil {
 			return true
 		}
-		k.opts.Metrics.renewals.WithLabelValues(outcome(err)).Inc()
 		if err == nil {
-			k.opts.Log.Info("credentials renewed", "identity", c.ID.String(), "renewAfter", c.RenewAfter)
-			k.keep(ctx, c)
 			k.sleep(ctx, refreshPause)
 			k.drain()
 			return true
 		}
-		if reason := k.refused(err); reason != "" {
+		if reason := refused(err); reason != "" {
 			k.reject(reason, err)
+			return false
+		}
+		if k.lapsed() {
+			k.lapse(err)
 			return false
 		}
 		delay := retry.next()
@@ -261,18 +259,6 @@ func (k *Keeper) drain() {
 	case <-k.outdated:
 	default:
 	}
-}
-
-// refused says why trying again is no use; "" when it is.
-func (k *Keeper) refused(err error) string {
-	leaf, ok := k.opts.Source.Leaf()
-	switch {
-	case status.Code(err) == codes.PermissionDenied:
-		return "the hub does not know this spoke any more: the Spoke was deleted, or created anew"
-	case ok && k.opts.Clock.Now().After(leaf.NotAfter):
-		return "the certificate expired while the hub could not be reached"
-	}
-	return ""
 }
 
 func (k *Keeper) reject(reason string, err error) {

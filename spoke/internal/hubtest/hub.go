@@ -48,6 +48,7 @@ type Hub struct {
 	spokes map[string]identity.ID // members, by name
 	tokens map[string]identity.ID // that have not been used
 	server *grpc.Server
+	source *identity.Source // of the server
 	addr   string
 	issued int
 	told   chan struct{} // closed when something else is in force
@@ -151,6 +152,7 @@ func (h *Hub) Serve() error {
 		return err
 	}
 	h.addr = lis.Addr().String()
+	h.source = src
 	h.server = grpc.NewServer(grpc.Creds(grpccreds.NewTLS(identity.ServerTLS(src))))
 	identitypb.RegisterIdentityServer(h.server, h)
 	go func(s *grpc.Server) { _ = s.Serve(lis) }(h.server)
@@ -203,6 +205,9 @@ func (h *Hub) Enroll(_ context.Context, r *identitypb.EnrollRequest) (*identityp
 // Renew implements the service.
 func (h *Hub) Renew(ctx context.Context, r *identitypb.RenewRequest) (*identitypb.Credentials, error) {
 	id, err := identity.PeerID(ctx)
+	if len(r.GetChain()) > 0 {
+		_, id, err = h.source.Proven(r.GetCsr(), r.GetChain(), r.GetSignature())
+	}
 	if err != nil {
 		return nil, status.Error(codes.Unauthenticated, err.Error())
 	}
@@ -251,3 +256,6 @@ func (h *Hub) sign(csrDER []byte, uri string) ([]byte, error) {
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca, csr.PublicKey, caKey)
 	return encode("CERTIFICATE", der), errors.Join(err)
 }
+
+// ServeAt has Serve listen at an address that another Hub had.
+func (h *Hub) ServeAt(address string) { h.addr = address }
