@@ -71,7 +71,7 @@ var figures = []string{"router-kill", "router-freeze", "router-term", "relay-kil
 
 // Scenarios are all faults, in the order of the table.
 func Scenarios() []Scenario {
-	all := slices.Concat(processes(), pairs(), links(), agents(), stores())
+	all := slices.Concat(processes(), pairs(), links(), agents(), stores(), expiries())
 	for i := range all {
 		all[i].Figure = slices.Contains(figures, all[i].Name)
 	}

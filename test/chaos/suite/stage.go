@@ -137,7 +137,11 @@ const answersAlike = 3 * time.Second
 const settleTimeout = 2 * time.Minute
 
 func (s *stage) await(ctx context.Context, what string, check func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	return s.awaitFor(ctx, settleTimeout, what, check)
+}
+
+func (s *stage) awaitFor(ctx context.Context, most time.Duration, what string, check func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -152,7 +156,7 @@ func (s *stage) await(ctx context.Context, what string, check func(context.Conte
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: not within %s: %w", what, settleTimeout, last)
+			return fmt.Errorf("%s: not within %s: %w", what, most, last)
 		case <-tick.C:
 		}
 	}

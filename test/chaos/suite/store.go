@@ -16,7 +16,7 @@ import (
 
 // stores are faults of what the hub's etcd holds.
 func stores() []Scenario {
-	w := &watch{}
+	w := &watch{of: "for the agent that the restored store lacks"}
 	return []Scenario{{
 		Name: "hub-store-old", Fault: "etcd of the hub restored from a snapshot that lacks an agent", Group: "control", Harmless: true, Hold: brief, Short: true,
 		Arrange: []Step{snapshot("save", "chaos"), run("{other}", "late", 1), answersOver("late"), counted(3)},
@@ -46,6 +46,7 @@ func snapshot(args ...string) Step {
 
 // watch asks for an agent all the time: it must answer, whatever the hub has forgotten.
 type watch struct {
+	of           string // what is asked for
 	cancel       context.CancelFunc
 	running      sync.WaitGroup
 	asked, fails int
@@ -90,8 +91,8 @@ func (w *watch) end(context.Context, *stage) error {
 	w.cancel()
 	w.running.Wait()
 	if w.fails > 0 || w.asked == 0 {
-		return fmt.Errorf("%d of %d requests for the agent that the restored store lacks failed, %.1f to %.1f s after the restoration began: %w",
-			w.fails, w.asked, w.first.Seconds(), w.last.Seconds(), w.why)
+		return fmt.Errorf("%d of %d requests %s failed, %.1f to %.1f s after the first: %w",
+			w.fails, w.asked, w.of, w.first.Seconds(), w.last.Seconds(), w.why)
 	}
 	return nil
 }
