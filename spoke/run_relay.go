@@ -71,6 +71,7 @@ func RunRelay(ctx context.Context, o RelayOptions) error {
 		return err
 	}
 	src := identity.NewSource()
+	registry.MustRegister(expiry(src))
 	siblings := routers{client: resources.Kubernetes, namespace: o.Namespace, service: o.RouterService, port: o.SiblingPort, self: os.Getenv("POD_NAME")}
 	r, err := relay.New(relay.Config{
 		Settings: relay.Settings{Spoke: o.Spoke, HideServedBy: o.HideServedBy, Bind: bindAddress(o.BindAddress),
@@ -108,6 +109,18 @@ func RunRelay(ctx context.Context, o RelayOptions) error {
 func restarts(n int) prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "isthmus_relay_restarts_total",
 		Help: "How often the relay has died and was started again, since its container began."}, func() float64 { return float64(n) })
+}
+
+// expiry is told by each router for itself: the controller, which renews, may be the one that is down.
+func expiry(src *identity.Source) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_relay_certificate_expire_timestamp_seconds",
+		Help: "When the certificate that this router shows to others ends, Unix time; 0 before it has one."}, func() float64 {
+		leaf, ok := src.Leaf()
+		if !ok {
+			return 0
+		}
+		return float64(leaf.NotAfter.Unix())
+	})
 }
 
 // bindAddress takes IPv4 and IPv6 where the kernel has both.
