@@ -53,7 +53,7 @@ func BenchmarkRoutes(b *testing.B) {
 	runtime.ReadMemStats(&m)
 	b.ReportMetric(float64(m.HeapAlloc)/(1<<20), "MiB-heap")
 	f.Eventually(f.routeCondition("bench", "r999", program.RouteProgrammed)).Should(gomega.HavePrefix("False"))
-	f.passes(1)
+	f.told()
 	f.writes.take()
 
 	var took []time.Duration

@@ -70,7 +70,7 @@ func TestALateCacheCostsNoWrite(t *testing.T) {
 	f.Expect(f.writes.take()["program"]).To(gomega.BeNumerically("<=", 22), "asked once which of them are there")
 	f.Expect(generations()).To(gomega.Equal(before))
 	late.behind.Store(false)
-	f.passes(3)
+	f.told()
 	f.writes.take()
 	f.passes(3)
 	f.Expect(f.writes.take()).To(gomega.BeEmpty())

@@ -2,8 +2,8 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,8 +22,9 @@ type hub struct {
 	in       program.Input
 }
 
-// pass compiles everything and writes the difference. It returns true when something failed and is to be tried again.
-func (c *Controller) pass(ctx context.Context) (again bool) {
+// pass compiles everything, writes the difference and has told what is new. again is true when something failed and is to be
+// tried again; look is when to look at the statuses again without an event (0: never).
+func (c *Controller) pass(ctx context.Context) (again bool, look time.Duration) {
 	enough, err := c.discover(ctx)
 	c.metrics.missing.Set(0)
 	if !enough {
@@ -33,13 +34,13 @@ func (c *Controller) pass(ctx context.Context) (again bool) {
 			c.metrics.missing.Set(1)
 			c.o.Log.Debug("The Gateway API is not installed on the hub", "missing", c.lacking())
 		}
-		return true
+		return true, 0
 	}
 	c.epoch = c.o.Epoch()
 	h, err := c.read(ctx)
 	if err != nil {
 		c.fail("read", err)
-		return true
+		return true, 0
 	}
 	out := program.Compile(h.in)
 	c.targets = out.Targets
@@ -47,11 +48,12 @@ func (c *Controller) pass(ctx context.Context) (again bool) {
 		c.targets[t] = c.o.Fleet.Declared(t.Namespace, t.Type, t.Name)
 	}
 	c.count(out)
-	err = errors.Join(c.write(ctx, h, out), c.writeStatus(ctx, h, out))
+	look = c.writeStatus(h, out)
+	err = c.write(ctx, h, out)
 	if err != nil && ctx.Err() == nil {
 		c.fail("write", err)
 	}
-	return err != nil || len(c.missing) > 0
+	return err != nil || len(c.missing) > 0, look
 }
 
 func (c *Controller) fail(step string, err error) {

@@ -46,6 +46,8 @@ type Options struct {
 	Retry time.Duration
 	// Resync is how often everything is compared with nothing having changed; 10 min if 0.
 	Resync time.Duration
+	// Words is how long the owner of a Gateway or a route waits for news that are only words ("2 of 3 clusters"); 5 s if 0.
+	Words time.Duration
 }
 
 // Controller programs Gateways. Run it once, on the leader.
@@ -60,6 +62,8 @@ type Controller struct {
 	run        running
 
 	writes   *memory
+	statuses *statuses
+	failed   chan struct{}                   // a status could not be written
 	bundles  map[bundleKey]map[string][]byte // what is in the bundles, once read
 	hashes   map[string]hashed               // of held programs, by namespace and name
 	compiled program.Hashes
@@ -87,10 +91,19 @@ func New(o Options) (*Controller, error) {
 	if o.Resync == 0 {
 		o.Resync = 10 * time.Minute
 	}
-	return &Controller{
+	if o.Words == 0 {
+		o.Words = 5 * time.Second
+	}
+	c := &Controller{
 		o: o, metrics: newMetrics(o.Registerer), wake: make(chan struct{}, 1), secrets: map[string]*secretCache{},
 		missing: map[string]bool{}, writes: newMemory(), bundles: map[bundleKey]map[string][]byte{}, hashes: map[string]hashed{},
-	}, nil
+		failed: make(chan struct{}, 1),
+	}
+	c.statuses = newStatuses(c)
+	o.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_hub_gateway_statuses_waiting",
+		Help: "Statuses of users' objects that are to be written: queued, under way, or gathered since only their words are new."},
+		func() float64 { return float64(c.statuses.left()) }))
+	return c, nil
 }
 
 // NeedLeaderElection is true: only the leader writes.
@@ -106,11 +119,15 @@ func (c *Controller) Start(ctx context.Context) error {
 	defer c.wait()
 	c.forget() // others may have written since
 	c.targets = nil
+	c.statuses.reset()
 	if err := c.follow(ctx); err != nil {
 		return err
 	}
+	c.run.Go(func() { c.statuses.run(ctx) })
 	retry := time.NewTimer(0)
 	defer retry.Stop()
+	later := time.NewTimer(c.o.Resync)
+	defer later.Stop()
 	resync := time.NewTicker(c.o.Resync)
 	defer resync.Stop()
 	changes := c.o.Fleet.Changes()
@@ -120,6 +137,10 @@ func (c *Controller) Start(ctx context.Context) error {
 			return nil
 		case <-c.wake:
 		case <-retry.C:
+		case <-later.C:
+		case <-c.failed:
+			retry.Reset(c.o.Retry)
+			continue
 		case <-changes:
 			changes = c.o.Fleet.Changes()
 			if !c.targetsChanged() && c.o.Epoch() == c.epoch {
@@ -129,10 +150,13 @@ func (c *Controller) Start(ctx context.Context) error {
 			c.forget()
 		}
 		start := time.Now()
-		again := c.pass(ctx)
+		again, look := c.pass(ctx)
 		c.metrics.pass.Observe(time.Since(start).Seconds())
 		if again {
 			retry.Reset(c.o.Retry)
+		}
+		if look > 0 {
+			later.Reset(look)
 		}
 		// Changes that come close together go together; a hub with much to compile takes longer breaths.
 		if !sleep(ctx, min(max(2*time.Since(start), 20*time.Millisecond), time.Second)) {

@@ -1,13 +1,11 @@
 package gateway
 
 import (
-	"context"
-	"fmt"
+	"slices"
+	"time"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -19,85 +17,96 @@ import (
 	"github.com/isthmus-dev/isthmus/hub/internal/tell"
 )
 
-// writeStatus tells the owners of classes, Gateways and routes. A status that did not change is not written.
-func (c *Controller) writeStatus(ctx context.Context, h *hub, out program.Output) error {
-	s := &statusWriter{c: c, now: metav1.Now()}
-	s.group.SetLimit(parallel)
+// writeStatus has the owners of classes, Gateways and routes told what is new, and returns when to look at the statuses again
+// without an event (0: never).
+func (c *Controller) writeStatus(h *hub, out program.Output) time.Duration {
+	c.statuses.begin()
+	now := metav1.Now()
 	for _, o := range h.in.Classes {
 		if want, ok := out.Classes[o.Name]; ok {
-			after := o.DeepCopy()
-			after.Status.Conditions = s.merge(o.Status.Conditions, want.Conditions)
-			after.Status.SupportedFeatures = want.SupportedFeatures
-			s.patch(ctx, o, after, o.Status, after.Status)
+			base := newest(c.statuses, "GatewayClass", o)
+			want.Conditions = merge(base.Status.Conditions, want.Conditions, now)
+			c.describe("GatewayClass", base, equality.Semantic.DeepEqual(base.Status, want), false, func() client.Object {
+				after := base.DeepCopy()
+				after.Status = want
+				return after
+			}, func() {})
 		}
 	}
 	for _, o := range h.in.Gateways {
 		if want, ok := out.Gateways[key(o)]; ok {
-			after := o.DeepCopy()
-			after.Status = want
-			after.Status.Conditions = s.merge(o.Status.Conditions, want.Conditions)
-			for i := range want.Listeners {
-				after.Status.Listeners[i].Conditions = s.merge(listener(o.Status.Listeners, want.Listeners[i].Name), want.Listeners[i].Conditions)
-			}
-			if s.patch(ctx, o, after, o.Status, after.Status) {
-				c.tell(o, "Gateway", o.Status.Conditions, after.Status.Conditions)
-			}
+			c.describeGateway(newest(c.statuses, "Gateway", o), want, now)
 		}
 	}
 	for _, o := range h.in.HTTPRoutes {
-		after := o.DeepCopy()
-		after.Status.Parents = s.parents(o.Status.Parents, out.HTTPRoutes[key(o)])
-		if s.patch(ctx, o, after, o.Status, after.Status) {
-			c.tellRoute(o, o.Status.Parents, after.Status.Parents)
-		}
+		describeRoute(c, "HTTPRoute", o, func(r *gatewayv1.HTTPRoute) *gatewayv1.RouteStatus { return &r.Status.RouteStatus }, out.HTTPRoutes[key(o)], now)
 	}
 	for _, o := range h.in.GRPCRoutes {
-		after := o.DeepCopy()
-		after.Status.Parents = s.parents(o.Status.Parents, out.GRPCRoutes[key(o)])
-		if s.patch(ctx, o, after, o.Status, after.Status) {
-			c.tellRoute(o, o.Status.Parents, after.Status.Parents)
-		}
+		describeRoute(c, "GRPCRoute", o, func(r *gatewayv1.GRPCRoute) *gatewayv1.RouteStatus { return &r.Status.RouteStatus }, out.GRPCRoutes[key(o)], now)
 	}
-	return s.group.Wait()
+	return c.statuses.end()
+}
+
+// describe has a status written that is to be another.
+func (c *Controller) describe(kind string, base client.Object, same, onlyWords bool, after func() client.Object, events func()) {
+	if same {
+		c.statuses.same(kind, base)
+		return
+	}
+	c.statuses.say(kind, saying{base: base, after: after(), events: events}, onlyWords)
+}
+
+func (c *Controller) describeGateway(base *gatewayv1.Gateway, want gatewayv1.GatewayStatus, now metav1.Time) {
+	was := base.Status
+	want.Conditions = merge(was.Conditions, want.Conditions, now)
+	words := onlyWords(was.Conditions, want.Conditions) && equality.Semantic.DeepEqual(was.Addresses, want.Addresses) && len(was.Listeners) == len(want.Listeners)
+	for i := range want.Listeners {
+		l := &want.Listeners[i]
+		before := listener(was.Listeners, l.Name)
+		l.Conditions = merge(before, l.Conditions, now)
+		words = words && onlyWords(before, l.Conditions)
+	}
+	c.describe("Gateway", base, equality.Semantic.DeepEqual(was, want), words, func() client.Object {
+		after := base.DeepCopy()
+		after.Status = want
+		return after
+	}, func() { c.tell(base, "Gateway", was.Conditions, want.Conditions) })
+}
+
+func describeRoute[T client.Object](c *Controller, kind string, o T, status func(T) *gatewayv1.RouteStatus, ours []gatewayv1.RouteParentStatus, now metav1.Time) {
+	base := newest(c.statuses, kind, o)
+	was := status(base).Parents
+	want := parents(was, ours, now)
+	c.describe(kind, base, equality.Semantic.DeepEqual(was, want), onlyWordsOfParents(was, want), func() client.Object {
+		after := base.DeepCopyObject().(T)
+		status(after).Parents = want
+		return after
+	}, func() { c.tellRoute(base, was, want) })
 }
 
 func key(o client.Object) types.NamespacedName {
 	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
-type statusWriter struct {
-	c     *Controller
-	now   metav1.Time
-	group errgroup.Group
-}
-
-// patch writes a status when it changed. The lists of a route's status belong to several controllers, so that a patch holds
-// only for the version that it was made from; who comes late tries again.
-func (s *statusWriter) patch(ctx context.Context, before, after client.Object, was, is any) bool {
-	if equality.Semantic.DeepEqual(was, is) {
-		return false
-	}
-	after = after.DeepCopyObject().(client.Object) // the answer is written into it
-	s.group.Go(func() error {
-		s.c.metrics.writes.WithLabelValues("status").Inc()
-		err := s.c.o.Client.Status().Patch(ctx, after, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
-		if apierrors.IsConflict(err) {
-			s.c.poke()
-			return nil
-		}
-		if client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("status of %T %s: %w", after, key(after), err)
-		}
-		return nil
+// onlyWords says that conditions differ in nothing but their messages.
+func onlyWords(was, want []metav1.Condition) bool {
+	return slices.EqualFunc(was, want, func(a, b metav1.Condition) bool {
+		b.Message, b.LastTransitionTime = a.Message, a.LastTransitionTime
+		return a == b
 	})
-	return true
 }
 
-// merge gives the wanted conditions, and those of other types that are there, the times at which they changed.
-func (s *statusWriter) merge(was, want []metav1.Condition) []metav1.Condition {
+func onlyWordsOfParents(was, want []gatewayv1.RouteParentStatus) bool {
+	return slices.EqualFunc(was, want, func(a, b gatewayv1.RouteParentStatus) bool {
+		return a.ControllerName == b.ControllerName && equality.Semantic.DeepEqual(a.ParentRef, b.ParentRef) && onlyWords(a.Conditions, b.Conditions)
+	})
+}
+
+// merge gives the wanted conditions the times at which they changed.
+func merge(was, want []metav1.Condition, now metav1.Time) []metav1.Condition {
 	var out []metav1.Condition
 	for _, c := range want {
-		c.LastTransitionTime = s.now
+		c.LastTransitionTime = now
 		if old := meta.FindStatusCondition(was, c.Type); old != nil && old.Status == c.Status {
 			c.LastTransitionTime = old.LastTransitionTime
 		}
@@ -116,7 +125,7 @@ func listener(all []gatewayv1.ListenerStatus, name gatewayv1.SectionName) []meta
 }
 
 // parents replaces what is ours in a route's status and leaves what is another controller's.
-func (s *statusWriter) parents(was, want []gatewayv1.RouteParentStatus) []gatewayv1.RouteParentStatus {
+func parents(was, want []gatewayv1.RouteParentStatus, now metav1.Time) []gatewayv1.RouteParentStatus {
 	var out []gatewayv1.RouteParentStatus
 	old := func(ref gatewayv1.ParentReference) []metav1.Condition {
 		for _, p := range was {
@@ -132,7 +141,7 @@ func (s *statusWriter) parents(was, want []gatewayv1.RouteParentStatus) []gatewa
 		}
 	}
 	for _, p := range want {
-		p.Conditions = s.merge(old(p.ParentRef), p.Conditions)
+		p.Conditions = merge(old(p.ParentRef), p.Conditions, now)
 		out = append(out, p)
 	}
 	if len(out) == 0 && len(was) > 0 {

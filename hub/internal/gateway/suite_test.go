@@ -64,6 +64,8 @@ type writes struct {
 	mu    sync.Mutex
 	count map[string]int
 	log   []string
+	// status, if set, is asked before each write of a user's status.
+	status func(ctx context.Context, o client.Object) error
 }
 
 func (w *writes) note(verb string, o client.Object) {
@@ -111,6 +113,11 @@ func (w *writes) funcs() interceptor.Funcs {
 		},
 		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
 			w.note("status", o)
+			if w.status != nil {
+				if err := w.status(ctx, o); err != nil {
+					return err
+				}
+			}
 			return c.SubResource(sub).Patch(ctx, o, p, opts...)
 		},
 	}
@@ -124,6 +131,7 @@ type fixture struct {
 	api    client.Client
 	fleet  *fleet
 	writes *writes
+	status func(ctx context.Context, o client.Object) error // see writes
 	c      *Controller
 	stop   func()
 }
@@ -147,13 +155,13 @@ func (f *fixture) run(cfg *rest.Config, change ...func(*Options)) {
 	f.Expect(err).NotTo(gomega.HaveOccurred())
 	inner, err := client.NewWithWatch(cfg, client.Options{Scheme: kubetest.Scheme()})
 	f.Expect(err).NotTo(gomega.HaveOccurred())
-	f.writes = &writes{count: map[string]int{}}
+	f.writes = &writes{count: map[string]int{}, status: f.status}
 	ready := make(chan struct{})
 	close(ready)
 	o := Options{
 		Config: cfg, Cache: mgr.GetCache(), Client: interceptor.NewClient(inner, f.writes.funcs()), Direct: mgr.GetAPIReader(), Epoch: func() string { return "epoch-1" },
 		Fleet: f.fleet, Ready: ready, Recorder: mgr.GetEventRecorder("test"), Registerer: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
-		Retry: 200 * time.Millisecond,
+		Retry: 200 * time.Millisecond, Words: 20 * time.Millisecond,
 	}
 	for _, c := range change {
 		c(&o)
