@@ -53,28 +53,40 @@ func runGateways(ctx context.Context, o options) error {
 	if err := g.begin(ctx); err != nil {
 		return err
 	}
+	step := progress()
+	step("changing one route")
 	few, err := g.measure(ctx, 1)
 	if err != nil {
 		return err
 	}
+	step(fmt.Sprintf("making %d routes", o.routes))
 	made, err := g.addRoutes(ctx, o.routes)
 	if err != nil {
 		return err
 	}
+	step("changing one of them")
 	many, err := g.measure(ctx, o.routes)
 	if err != nil {
 		return err
 	}
+	step(fmt.Sprintf("changing %d", o.stormChanges))
 	s, err := g.storm(ctx)
 	if err != nil {
 		return err
 	}
+	step("done")
 	text := reportGateways(o, made, s, few, many)
 	fmt.Print(text)
 	if o.out == "" {
 		return nil
 	}
 	return os.WriteFile(o.out, []byte(text), 0o644)
+}
+
+// progress tells on standard error what is measured now, with the time since the beginning.
+func progress() func(what string) {
+	start := time.Now()
+	return func(what string) { fmt.Fprintf(os.Stderr, "%6.1fs  %s\n", time.Since(start).Seconds(), what) }
 }
 
 // connections are n clients, each with one connection.
@@ -228,7 +240,7 @@ func (g *gatewayBench) measure(ctx context.Context, routes int) (gatewayRow, err
 		if err := g.patch(ctx, g.fleet.hub, benchNamespace, "changed", g.hubRules(g.rev)); err != nil {
 			return row, err
 		}
-		if err := g.everywhere(ctx, g.clients, time.Minute, "changed.example.com", g.rev); err != nil {
+		if err := g.everywhere(ctx, g.clients, 3*time.Minute, "changed.example.com", g.rev); err != nil {
 			return row, err
 		}
 		row.hub = append(row.hub, time.Since(start))
@@ -250,7 +262,7 @@ func (g *gatewayBench) measure(ctx context.Context, routes int) (gatewayRow, err
 		if err := group.Wait(); err != nil {
 			return row, err
 		}
-		if err := g.everywhere(ctx, g.clients, time.Minute, "direct.example.com", g.rev); err != nil {
+		if err := g.everywhere(ctx, g.clients, 3*time.Minute, "direct.example.com", g.rev); err != nil {
 			return row, err
 		}
 		row.direct = append(row.direct, time.Since(start))
@@ -294,7 +306,7 @@ func (g *gatewayBench) addRoutes(ctx context.Context, n int) (made, error) {
 		return m, err
 	}
 	m.created = time.Since(start)
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
 	defer cancel()
 	if err := g.untilApplied(ctx, n); err != nil {
 		return m, err
@@ -366,7 +378,7 @@ func (g *gatewayBench) storm(ctx context.Context) (stormed, error) {
 	err := group.Wait()
 	if err == nil { // the last change is in force: so are all before it
 		last := s.changes - 1
-		err = g.everywhere(ctx, connections(len(g.clusters)), 3*time.Minute, routeHost(last%g.opts.routes), last+1)
+		err = g.everywhere(ctx, connections(len(g.clusters)), 30*time.Minute, routeHost(last%g.opts.routes), last+1)
 	}
 	s.took = time.Since(start)
 	over.Store(true)

@@ -110,9 +110,11 @@ func (f *fleet) installGateway(ctx context.Context, c *cluster) error {
 func (f *fleet) installEnvoyGateway(ctx context.Context, c *cluster) error {
 	return chart.Install(ctx, c.plane.Kubeconfig, f.gateway.chart, chart.Release{Name: "eg", Namespace: gatewayNamespace, Values: map[string]any{
 		"crds": map[string]any{"enabled": false}, "topologyInjector": map[string]any{"enabled": false},
-		"config": map[string]any{"envoyGateway": map[string]any{"provider": map[string]any{
-			"type": "Kubernetes", "kubernetes": map[string]any{"leaderElection": map[string]any{"disable": true}},
-		}}},
+		"config": map[string]any{"envoyGateway": map[string]any{
+			"provider": map[string]any{"type": "Kubernetes", "kubernetes": map[string]any{"leaderElection": map[string]any{"disable": true}}},
+			// At level info it writes a line for each route whenever one changes.
+			"logging": map[string]any{"level": map[string]any{"default": "warn"}},
+		}},
 	}}, f.d.log)
 }
 
