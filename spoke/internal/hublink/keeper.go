@@ -243,7 +243,7 @@ func (k *Keeper) renew(ctx context.Context) bool {
 			k.lapse(err)
 			return false
 		}
-		delay := retry.next()
+		delay := untilEnd(retry.next(), k.left())
 		k.opts.Log.Warn("cannot renew credentials, will try again", "error", err, "in", delay)
 		k.sleep(ctx, delay)
 	}

@@ -34,6 +34,23 @@ func (k *Keeper) lapsed() bool {
 	return ok && k.opts.Clock.Now().After(leaf.NotAfter)
 }
 
+// left is how long the leaf is still good.
+func (k *Keeper) left() time.Duration {
+	leaf, ok := k.opts.Source.Leaf()
+	if !ok {
+		return 0
+	}
+	return leaf.NotAfter.Sub(k.opts.Clock.Now())
+}
+
+// untilEnd shortens a pause to the moment when the leaf ends: from then on the hub is asked more often.
+func untilEnd(pause, left time.Duration) time.Duration {
+	if left <= 0 {
+		return pause
+	}
+	return min(pause, left+firstRetry)
+}
+
 // lapse goes on without a leaf that is good.
 func (k *Keeper) lapse(err error) {
 	leaf, _ := k.opts.Source.Leaf()
