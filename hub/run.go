@@ -150,6 +150,7 @@ func (h *hub) build(ctx context.Context) error {
 	}
 	h.ids, err = hubidentity.NewService(ctx, hubidentity.Options{
 		Client: direct, Namespace: h.o.Namespace, Fleet: h.o.Fleet, APIServer: h.o.APIServerURL, APICA: h.apiCA, Leaves: h.o.Certificates,
+		Inherits: h.epoch.Inherits,
 		Recorder: h.mgr.GetEventRecorder("isthmus-hub"), Registerer: h.reg, Log: h.log.With("room", "identity"),
 	})
 	if err != nil {
@@ -198,7 +199,7 @@ func (h *hub) buildTerm(m manager.Manager) error {
 	}
 	return spoke.Setup(m, spoke.Options{
 		Fleet: h.o.Fleet, HubAddress: h.o.AdvertiseAddress, APIServer: h.o.APIServerURL, APICA: h.apiCA,
-		Bundle: h.ids.Bundle, Trust: h.ids.InForce, CA: h.ids.Unusable, Liveness: h.liveness, Findings: h.engine, Withdrawer: h.engine, Built: h.engine.Serving(),
+		Bundle: h.ids.Bundle, Trust: h.ids.InForce, CA: h.ids.Unusable, Liveness: h.liveness, Findings: h.engine, Withdrawer: h.engine, Withdrawn: h.epoch.Withdraw, Built: h.engine.Serving(),
 		SkipNameValidation: true,
 	})
 }

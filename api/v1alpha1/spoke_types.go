@@ -190,7 +190,8 @@ type SpokeStatus struct {
 	// +kubebuilder:validation:MaxLength=63
 	Namespace string `json:"namespace,omitempty"`
 
-	// identity is the spoke's SPIFFE ID.
+	// identity is the spoke's SPIFFE ID. It ends with the start of this object's UID, or, where the cluster had joined before a store of
+	// the hub was lost, with that of the Spoke that it had then.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512

@@ -36,12 +36,16 @@ func (c Client) Enroll(ctx context.Context, bundle []byte, spoke, token string) 
 	if err != nil {
 		return Credentials{}, err
 	}
-	return c.EnrollWith(ctx, bundle, spoke, token, key)
+	return c.EnrollWith(ctx, bundle, spoke, token, key, Material{})
 }
 
 // EnrollWith is Enroll with a key of the caller's, PKCS #8 PEM as NewKey makes it. While the token is in its hour the hub
 // answers the same token with the same key again, so a caller that keeps the key survives an answer that is lost.
-func (c Client) EnrollWith(ctx context.Context, bundle []byte, spoke, token string, key []byte) (Credentials, error) {
+//
+// former is what the spoke had before, if anything: its leaf is shown to the hub, where it is one that such a hub may take. A hub that lost
+// its store then lets the spoke keep its identity, so that other routers see no change. It is not shown when it is another spoke's, has expired, or
+// does not lead to the bundle.
+func (c Client) EnrollWith(ctx context.Context, bundle []byte, spoke, token string, key []byte, former Material) (Credentials, error) {
 	if err := ValidateName(spoke); err != nil {
 		return Credentials{}, err
 	}
@@ -49,7 +53,11 @@ func (c Client) EnrollWith(ctx context.Context, bundle []byte, spoke, token stri
 		return Credentials{}, errors.New("join token is empty: read it from Secret join in the spoke's namespace on the hub")
 	}
 	src := NewSourceAt(c.now)
-	if err := src.Set(Material{Bundle: bundle}); err != nil {
+	shown := Material{Chain: former.Chain, Key: former.Key, Bundle: bundle}
+	if id, err := leafID(shown); err != nil || id.Fleet != c.Fleet || id.Name != spoke || c.verifyLeaf(shown) != nil {
+		shown.Chain, shown.Key = nil, nil
+	}
+	if err := src.Set(shown); err != nil {
 		return Credentials{}, err
 	}
 	creds, err := c.call(src, key, func(cl identitypb.IdentityClient, csr []byte) (*identitypb.Credentials, error) {

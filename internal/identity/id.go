@@ -74,6 +74,15 @@ func UID8(uid types.UID) string {
 	return string(uid[:8])
 }
 
+// UID8Of is the UID8 of a Spoke: that of the identity that its status records, where it is one of this name, else that of its UID. They
+// differ for a cluster that has joined a hub which lost its store: it has kept the identity that it had.
+func UID8Of(name string, uid types.UID, recorded string) string {
+	if id, err := ParseURI(recorded); err == nil && id.Name == name {
+		return id.UID8
+	}
+	return UID8(uid)
+}
+
 // ValidateName checks the name of a spoke: a DNS label of at most MaxNameLength characters.
 func ValidateName(name string) error {
 	if len(name) > MaxNameLength || !labelPattern.MatchString(name) {

@@ -348,3 +348,20 @@ func TestSecretData(t *testing.T) {
 		t.Error("the leaf of another spoke was accepted")
 	}
 }
+
+func TestUID8OfASpoke(t *testing.T) {
+	const uid = "11111111-2222-3333-4444-555555555555"
+	for recorded, want := range map[string]string{
+		"":                                     "11111111",
+		"spiffe://fleet/spoke/eu/11111111":     "11111111",
+		"spiffe://fleet/spoke/eu/0badcafe":     "0badcafe",
+		"spiffe://elsewhere/spoke/eu/0badcafe": "0badcafe", // a fleet that was given another name
+		"spiffe://fleet/spoke/us/0badcafe":     "11111111",
+		"spiffe://fleet/spoke/eu/0badcafe/":    "11111111",
+		"nonsense":                             "11111111",
+	} {
+		if got := UID8Of("eu", uid, recorded); got != want {
+			t.Errorf("%q: %s, want %s", recorded, got, want)
+		}
+	}
+}

@@ -351,6 +351,13 @@ func (l *Lab) Snapshot(ctx context.Context, kind, name string) ([]string, error)
 	return reply.Acted, err
 }
 
+// Join has a cluster join the fleet again: its Spoke is registered, and its chart upgraded with the values that the hub hands out. It
+// returns when the Spoke is Available.
+func (l *Lab) Join(ctx context.Context, cluster string) ([]string, error) {
+	reply, err := l.ask(ctx, wire.Request{Join: &wire.JoinRequest{Cluster: cluster}})
+	return reply.Acted, err
+}
+
 // Names lists the labs that have a directory.
 func Names() []string {
 	dirs, _ := filepath.Glob(daemon.DirOf("*"))

@@ -12,7 +12,6 @@ import (
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	"github.com/isthmus-dev/isthmus/hub/internal/federate"
 	"github.com/isthmus-dev/isthmus/hub/internal/registry"
-	"github.com/isthmus-dev/isthmus/internal/identity"
 )
 
 // Changes is closed by the next build.
@@ -105,7 +104,7 @@ func (e *Engine) Withdraw(ctx context.Context, name string, uid types.UID) error
 		e.mu.RLock()
 		s, ok := e.b.spokes[name]
 		e.mu.RUnlock()
-		if !ok || s.UID8 != identity.UID8(uid) {
+		if !ok || s.UID != string(uid) {
 			break
 		}
 		select {

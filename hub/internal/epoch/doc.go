@@ -11,7 +11,10 @@
 // and appliers keep what this store lacks (docs/decisions/0008).
 //
 // Everything is in ConfigMap isthmus-epoch, written under its resourceVersion alone, and the key of the codes in Secret isthmus-epoch.
-// Reads go to the API server past every cache. No clock decides anything.
+// Reads go to the API server past every cache. No clock decides which store it is.
+//
+// It also knows which identities a store cannot know any more, and which were withdrawn in it: a cluster that joins a hub that lost its
+// store may keep the one that it had (Inherits, Withdraw; docs/decisions/0026). That goes by the hub's clock.
 //
 // The room knows nothing of xDS, of Gateways or of the fleet.
 package epoch

@@ -32,7 +32,7 @@ const (
 	lag = 3
 )
 
-// Options of a Keeper; all but Interval are required.
+// Options of a Keeper; all but Interval and Now are required.
 type Options struct {
 	// Client reads and writes past every cache.
 	Client     client.Client
@@ -42,6 +42,8 @@ type Options struct {
 	Log        *slog.Logger
 	// Interval between two marks, and between two looks; DefaultInterval if 0.
 	Interval time.Duration
+	// Now is the hub's clock; time.Now if nil.
+	Now func() time.Time
 }
 
 // Keeper is what one replica knows of the store.
@@ -65,6 +67,9 @@ func Load(ctx context.Context, o Options) (*Keeper, error) {
 	}
 	if o.Interval == 0 {
 		o.Interval = DefaultInterval
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	k := &Keeper{o: o, metrics: newMetrics(o.Registerer), changed: make(chan struct{}), marked: make(chan struct{})}
 	for {
@@ -234,7 +239,7 @@ func (k *Keeper) restored(ctx context.Context, lost, why string) error {
 
 // begin writes a new epoch. lost is the one before, "" when there is none to tell of.
 func (k *Keeper) begin(ctx context.Context, cm *corev1.ConfigMap, lost, why string) (*corev1.ConfigMap, error) {
-	next := stored{uid: uuid.NewString()}
+	next := stored{uid: uuid.NewString(), began: k.o.Now()}
 	if cm.ResourceVersion != "" {
 		is, err := parse(cm)
 		if err != nil {

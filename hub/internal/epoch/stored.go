@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +27,10 @@ const (
 	restoredKey = "restored"
 	numberKey   = "mark"
 	linesKey    = "lines" // "<id>:<from>", separated by spaces, the oldest first
+	// beganKey is when this epoch began (RFC 3339), by the hub's clock.
+	beganKey = "began"
+	// withdrawnKey names the identities of deleted Spokes: "<name>/<uid8>@<when, RFC 3339>", separated by spaces.
+	withdrawnKey = "withdrawn"
 )
 
 // stored is what the ConfigMap says.
@@ -34,6 +39,8 @@ type stored struct {
 	supersedes []string
 	restored   []string
 	history    lineage.History
+	began      time.Time // zero: not known
+	withdrawn  []withdrawal
 }
 
 func parse(cm *corev1.ConfigMap) (stored, error) {
@@ -42,6 +49,7 @@ func parse(cm *corev1.ConfigMap) (stored, error) {
 	if s.uid == "" {
 		return s, fmt.Errorf("ConfigMap %s/%s has no %q: restore it, or delete the ConfigMap to begin a new epoch", cm.Namespace, cm.Name, epochKey)
 	}
+	s.began, s.withdrawn = readBegan(cm), readWithdrawn(cm.Data[withdrawnKey])
 	var err error
 	if text := cm.Data[numberKey]; text != "" {
 		if s.history.Number, err = strconv.ParseUint(text, 10, 64); err != nil {
@@ -62,7 +70,7 @@ func parse(cm *corev1.ConfigMap) (stored, error) {
 	return s, nil
 }
 
-// write puts everything but what is the administrator's into the ConfigMap.
+// write puts everything but what is the administrator's, and what Withdraw writes, into the ConfigMap.
 func (s stored) write(cm *corev1.ConfigMap) {
 	if cm.Data == nil {
 		cm.Data = map[string]string{}
@@ -70,6 +78,9 @@ func (s stored) write(cm *corev1.ConfigMap) {
 	cm.Data[epochKey] = s.uid
 	if len(s.restored) > 0 {
 		cm.Data[restoredKey] = strings.Join(s.restored, ",")
+	}
+	if !s.began.IsZero() {
+		cm.Data[beganKey] = s.began.UTC().Format(time.RFC3339)
 	}
 	cm.Data[numberKey] = strconv.FormatUint(s.history.Number, 10)
 	lines := make([]string, 0, len(s.history.Lines))

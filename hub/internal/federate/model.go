@@ -58,7 +58,8 @@ type Point struct{ Latitude, Longitude float64 }
 // Spoke is a member cluster as far as places are concerned.
 type Spoke struct {
 	Name     string
-	UID8     string
+	UID8     string // of its identity
+	UID      string // of the object
 	Created  time.Time
 	Region   string
 	Zone     string

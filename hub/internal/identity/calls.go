@@ -135,6 +135,9 @@ func (s *Service) enroll(ctx context.Context, req *identitypb.EnrollRequest) (*i
 	if err := checkToken(&join, req.GetToken(), spoke.UID, s.opts.Clock.Now()); err != nil {
 		return nil, s.refuse(spoke, err)
 	}
+	if err := s.settleIdentity(ctx, spoke); err != nil {
+		return nil, err
+	}
 	// Everything that may fail comes first: once the token is used up, the answer is all that the spoke has.
 	answer, err := s.credentials(ctx, spoke, pub)
 	if err != nil {
@@ -244,7 +247,7 @@ func (s *Service) apiToken(ctx context.Context, spoke *v1alpha1.Spoke) (string, 
 }
 
 func (s *Service) id(spoke *v1alpha1.Spoke) identity.ID {
-	return identity.ID{Fleet: s.opts.Fleet, Name: spoke.Name, UID8: identity.UID8(spoke.UID)}
+	return identity.ID{Fleet: s.opts.Fleet, Name: spoke.Name, UID8: identity.UID8Of(spoke.Name, spoke.UID, spoke.Status.Identity)}
 }
 
 // refuse tells the Spoke's owner what the caller is not told.

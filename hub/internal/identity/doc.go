@@ -16,6 +16,7 @@
 // tls.crt and tls.key, wait again, and take the old one out. A Secret that does not work, or whose new signer nobody
 // trusts yet, is reported and the previous CA stays in use.
 //
-// The room writes the CA's Secret, the marks of enrolment and of the newest certificate shown on ServiceAccounts and the end of join Secrets; nothing else. It
+// The room writes the CA's Secret, the marks of enrolment and of the newest certificate shown on ServiceAccounts, the identity in a Spoke's
+// status when it joins, and the end of join Secrets; nothing else. It
 // knows neither xDS nor routing.
 package identity

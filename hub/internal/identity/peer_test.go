@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/isthmus-dev/isthmus/internal/identity"
@@ -52,4 +54,15 @@ func (h *hub) peer(t *testing.T, src *identity.Source) error {
 	defer conn.Close()
 	_, err = identitypb.NewIdentityClient(conn).Renew(t.Context(), &identitypb.RenewRequest{})
 	return err
+}
+
+// peerContext is that of a call over a connection whose client has shown a leaf.
+func peerContext(t *testing.T, m identity.Material) context.Context {
+	t.Helper()
+	leaf, err := identity.ParseCertificates(m.Chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := tls.ConnectionState{PeerCertificates: leaf, VerifiedChains: [][]*x509.Certificate{leaf}}
+	return peer.NewContext(t.Context(), &peer.Peer{AuthInfo: credentials.TLSInfo{State: state}})
 }

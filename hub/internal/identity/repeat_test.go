@@ -35,10 +35,10 @@ func TestALostAnswerIsGivenAgain(t *testing.T) {
 	h, other := newHub(t, "lost", clk), newHub(t, "lost", clk)
 	_, token := admit(t, "lost", clk.Now())
 	key := newKey(t)
-	if _, err := h.client().EnrollWith(t.Context(), h.service.Bundle(), "lost", token, key); err != nil {
+	if _, err := h.client().EnrollWith(t.Context(), h.service.Bundle(), "lost", token, key, identity.Material{}); err != nil {
 		t.Fatal(err)
 	}
-	again, err := other.client().EnrollWith(t.Context(), other.service.Bundle(), "lost", token, key)
+	again, err := other.client().EnrollWith(t.Context(), other.service.Bundle(), "lost", token, key, identity.Material{})
 	if err != nil {
 		t.Fatalf("same token, same key: %v", err)
 	}
@@ -48,17 +48,17 @@ func TestALostAnswerIsGivenAgain(t *testing.T) {
 	other.wantEvent(t, "EnrolmentRepeated")
 	whoIs(t, again, "system:serviceaccount:isthmus-spoke-lost:spoke")
 
-	_, err = other.client().EnrollWith(t.Context(), other.service.Bundle(), "lost", token, newKey(t))
+	_, err = other.client().EnrollWith(t.Context(), other.service.Bundle(), "lost", token, newKey(t), identity.Material{})
 	wantCode(t, "another key", err, codes.Unauthenticated)
 	other.wantEvent(t, "EnrolmentRefused", "another key")
-	_, err = other.client().EnrollWith(t.Context(), other.service.Bundle(), "lost", "made-up", key)
+	_, err = other.client().EnrollWith(t.Context(), other.service.Bundle(), "lost", "made-up", key, identity.Material{})
 	wantCode(t, "another token", err, codes.Unauthenticated)
 	other.wantEvent(t, "EnrolmentRefused", "no token is outstanding")
 	if n := testutil.ToFloat64(other.service.metrics.enrolments.WithLabelValues("refused")); n != 2 {
 		t.Errorf("%v refused calls counted, want 2", n)
 	}
 	clk.Step(TokenLife)
-	_, err = other.client().EnrollWith(t.Context(), other.service.Bundle(), "lost", token, key)
+	_, err = other.client().EnrollWith(t.Context(), other.service.Bundle(), "lost", token, key, identity.Material{})
 	wantCode(t, "after the token's hour", err, codes.Unauthenticated)
 	other.wantEvent(t, "EnrolmentRefused", "expired since")
 }
@@ -84,7 +84,7 @@ func TestAHubThatDiedWhileItAnswered(t *testing.T) {
 	}
 	_, err = h.enroll(t, "died", token)
 	wantCode(t, "another key", err, codes.Unauthenticated)
-	if _, err := h.client().EnrollWith(t.Context(), h.service.Bundle(), "died", token, key); err != nil {
+	if _, err := h.client().EnrollWith(t.Context(), h.service.Bundle(), "died", token, key, identity.Material{}); err != nil {
 		t.Errorf("same token, same key: %v", err)
 	}
 }

@@ -34,6 +34,9 @@ type Options struct {
 	APICA     []byte
 	// Leaves is how long certificates live, and what one that has ended is good for; DefaultLeaves when zero.
 	Leaves Leaves
+	// Inherits says whether a Spoke that joins may keep the identity of an earlier one of its name, proved by a leaf that was
+	// issued at a time: only a hub that lost its store says so (epoch.Keeper). None may if nil.
+	Inherits func(ctx context.Context, name, uid8 string, issued time.Time) (bool, error)
 	// Recorder writes Events on Spokes.
 	Recorder events.EventRecorder
 	// Registerer takes the metrics; none are kept when nil.

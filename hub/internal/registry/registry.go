@@ -136,8 +136,8 @@ func (r *Registry) SetSpoke(s *v1alpha1.Spoke) {
 	old := m.spoke
 	was := m.active()
 	m.spoke = s
-	if old != nil && old.UID == s.UID && was == m.active() && old.Generation == s.Generation {
-		return // its status, which we do not read
+	if old != nil && old.UID == s.UID && was == m.active() && old.Generation == s.Generation && uid8(old) == uid8(s) {
+		return // its status, of which we read nothing else
 	}
 	r.reread(m)
 	r.touch(true, m.belief.all())
@@ -332,7 +332,7 @@ func (r *Registry) compare(m *member) {
 func (m *member) model() federate.Spoke {
 	s := m.spoke
 	out := federate.Spoke{
-		Name: s.Name, UID8: identity.UID8(s.UID), Created: s.CreationTimestamp.Time, Draining: s.Spec.State == v1alpha1.SpokeDraining,
+		Name: s.Name, UID8: uid8(s), UID: string(s.UID), Created: s.CreationTimestamp.Time, Draining: s.Spec.State == v1alpha1.SpokeDraining,
 		Lease: m.liveness.Lease, Removed: m.liveness.Removed, Routers: m.liveness.Routers,
 	}
 	if l := s.Spec.Location; l != nil {
@@ -345,3 +345,5 @@ func (m *member) model() federate.Spoke {
 	}
 	return out
 }
+
+func uid8(s *v1alpha1.Spoke) string { return identity.UID8Of(s.Name, s.UID, s.Status.Identity) }

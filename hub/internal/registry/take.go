@@ -261,7 +261,7 @@ func (r *Registry) Spokes() []string {
 	return out
 }
 
-// Admitted returns a spoke that exists, is not being deleted, and has this start of its UID.
+// Admitted returns a spoke that exists, is not being deleted, and has this identity.
 func (r *Registry) Admitted(name, uid8 string) (federate.Spoke, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

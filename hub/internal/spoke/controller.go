@@ -53,7 +53,9 @@ type scope struct {
 	// usable: the namespace is there and ours; otherwise conflict says why it cannot be, or is "" when that is not known.
 	usable   bool
 	conflict string
-	join     joinState
+	// lost: only the cache still has the Spoke; nothing is made for it, and nothing said.
+	lost bool
+	join joinState
 	seen
 
 	// after is when to look again; zero: when something changes.
@@ -82,7 +84,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (_ ctrl.Re
 	s := &scope{
 		spoke:     spoke,
 		namespace: identity.SpokeNamespace(spoke.Name),
-		id:        identity.ID{Fleet: r.Fleet, Name: spoke.Name, UID8: identity.UID8(spoke.UID)},
+		id:        identity.ID{Fleet: r.Fleet, Name: spoke.Name, UID8: identity.UID8Of(spoke.Name, spoke.UID, spoke.Status.Identity)},
 		now:       r.Clock.Now(),
 	}
 	if !spoke.DeletionTimestamp.IsZero() {
@@ -138,11 +140,19 @@ func isClosed(c <-chan struct{}) bool {
 
 // patchStatus writes the status when it changed, and an Event for each condition that did.
 func (r *reconciler) patchStatus(ctx context.Context, before *v1alpha1.Spoke, s *scope) error {
+	if s.lost {
+		return nil
+	}
 	describe(s)
 	if equality.Semantic.DeepEqual(before.Status, s.spoke.Status) {
 		return nil
 	}
-	if err := r.client.Status().Patch(ctx, s.spoke, client.MergeFrom(before)); err != nil {
+	patch := client.MergeFrom(before)
+	if before.Status.Identity != s.spoke.Status.Identity {
+		// The Identity service writes it too, when the spoke joins: what it wrote counts, and may not be in the cache yet.
+		patch = client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	}
+	if err := r.client.Status().Patch(ctx, s.spoke, patch); err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	r.tell(before, s.spoke)

@@ -111,6 +111,9 @@ func (r *reconciler) readJoin(ctx context.Context, s *scope, from client.Reader)
 // newToken writes the Secret with a fresh token. An update carries the resourceVersion that was read, so that it cannot
 // undo the use of a token that it has not seen.
 func (r *reconciler) newToken(ctx context.Context, s *scope, secret *corev1.Secret) error {
+	if there, err := r.exists(ctx, s); err != nil || !there {
+		return err
+	}
 	token, err := hubidentity.NewToken()
 	if err != nil {
 		return err

@@ -10,17 +10,24 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	hubidentity "github.com/isthmus-dev/isthmus/hub/internal/identity"
 )
 
 // conflictRetry is how often a namespace that is not ours is looked at: the cache does not hold it.
 const conflictRetry = 10 * time.Second
 
+// lostRetry is how often a Spoke that only the cache has is looked at.
+const lostRetry = time.Second
+
 // ensureNamespace makes the spoke's namespace. One that exists is taken only when it was made for this very Spoke.
 func (r *reconciler) ensureNamespace(ctx context.Context, s *scope) error {
 	var ns corev1.Namespace
 	err := r.client.Get(ctx, client.ObjectKey{Name: s.namespace}, &ns)
 	if apierrors.IsNotFound(err) {
+		if there, err := r.exists(ctx, s); err != nil || !there {
+			return err
+		}
 		ns = corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 			Name:        s.namespace,
 			Labels:      s.labels(),
@@ -63,4 +70,20 @@ func (s *scope) labels() map[string]string {
 
 func (s *scope) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: s.namespace, Name: name, Labels: s.labels()}
+}
+
+// exists asks the API server whether the Spoke is still there, before anything is made for it: a store that was emptied or restored under a
+// hub that runs may lack it while the cache has it still. What was made for it then would be in the way of the one that comes after it.
+func (r *reconciler) exists(ctx context.Context, s *scope) (bool, error) {
+	var now v1alpha1.Spoke
+	err := r.direct.Get(ctx, client.ObjectKeyFromObject(s.spoke), &now)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("Spoke %s, past the cache: %w", s.spoke.Name, err)
+	}
+	if err == nil && now.UID == s.spoke.UID {
+		return true, nil
+	}
+	s.lost = true
+	s.again(lostRetry)
+	return false, nil
 }

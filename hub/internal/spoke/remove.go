@@ -57,6 +57,11 @@ func (r *reconciler) remove(ctx context.Context, s *scope) error {
 		}
 		return client.IgnoreNotFound(r.client.Delete(ctx, ns, client.Preconditions{UID: &ns.UID}))
 	}
+	if r.Withdrawn != nil {
+		if err := r.Withdrawn(ctx, s.id.Name, s.id.UID8); err != nil {
+			return fmt.Errorf("note that the identity is withdrawn: %w", err)
+		}
+	}
 	before := s.spoke.DeepCopy()
 	controllerutil.RemoveFinalizer(s.spoke, Finalizer)
 	return client.IgnoreNotFound(r.client.Patch(ctx, s.spoke, client.MergeFrom(before)))

@@ -1,6 +1,7 @@
 package spoke
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -47,6 +48,8 @@ type Options struct {
 	Findings   Findings
 	Withdrawer Withdrawer
 
+	// Withdrawn notes that the Spoke with an identity is deleted, so that none inherits it. Nobody is told if nil.
+	Withdrawn func(ctx context.Context, name, uid8 string) error
 	// Built is closed when Findings are those of a build; until then what a Spoke's status says of them is left alone.
 	// Nil: they always are.
 	Built <-chan struct{}

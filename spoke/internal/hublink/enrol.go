@@ -30,6 +30,7 @@ func (k *Keeper) enrol(ctx context.Context) {
 	var refused []byte // the token that the hub refused
 	var until time.Time
 	retry := newBackoff(firstRetry, 30*time.Second)
+	former, _ := k.opts.Source.Get()
 	readmit := k.opts.Clock.Now().Add(readmitRetry)
 	for ctx.Err() == nil {
 		renewed, hold := k.readmission(ctx, &readmit)
@@ -49,7 +50,7 @@ func (k *Keeper) enrol(ctx context.Context) {
 			k.wait(ctx, "the hub refused the join token; take a new one from Secret join of this spoke's namespace on the hub")
 			continue
 		}
-		c, err := k.enrolOnce(ctx, bundle, token)
+		c, err := k.enrolOnce(ctx, bundle, token, former)
 		if ctx.Err() != nil {
 			return
 		}
@@ -72,14 +73,15 @@ func (k *Keeper) enrol(ctx context.Context) {
 
 // enrolOnce spends the token only when its fruit can be stored, and with a key that is stored: should the answer be lost, the
 // next try is answered again.
-func (k *Keeper) enrolOnce(ctx context.Context, bundle, token []byte) (identity.Credentials, error) {
+// former are the credentials of before, by which a hub that lost its store lets this spoke keep its identity.
+func (k *Keeper) enrolOnce(ctx context.Context, bundle, token []byte, former identity.Material) (identity.Credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	key, err := credentials.KeyForEnrolment(ctx, k.opts.Kubernetes, k.opts.Namespace)
 	if err != nil {
 		return identity.Credentials{}, fmt.Errorf("credentials could not be stored: %w", err)
 	}
-	c, err := k.opts.Issuer.EnrollWith(ctx, bundle, k.opts.Spoke, string(token), key)
+	c, err := k.opts.Issuer.EnrollWith(ctx, bundle, k.opts.Spoke, string(token), key, former)
 	k.opts.Metrics.enrolments.WithLabelValues(outcome(err)).Inc()
 	return c, err
 }

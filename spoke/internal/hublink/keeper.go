@@ -41,7 +41,7 @@ const (
 
 // Issuer is the hub's Identity service; identity.Client is one.
 type Issuer interface {
-	EnrollWith(ctx context.Context, bundle []byte, spoke, token string, key []byte) (identity.Credentials, error)
+	EnrollWith(ctx context.Context, bundle []byte, spoke, token string, key []byte, former identity.Material) (identity.Credentials, error)
 	Renew(ctx context.Context, src *identity.Source) (identity.Credentials, error)
 	// Follow tells what is in force until the connection fails.
 	Follow(ctx context.Context, src *identity.Source, notice func(identity.Trust)) error

@@ -27,14 +27,14 @@ type lossy struct {
 	keys []string
 }
 
-func (i *lossy) EnrollWith(ctx context.Context, bundle []byte, spoke, token string, key []byte) (identity.Credentials, error) {
+func (i *lossy) EnrollWith(ctx context.Context, bundle []byte, spoke, token string, key []byte, former identity.Material) (identity.Credentials, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.keys = append(i.keys, string(key))
 	if i.lose {
 		return identity.Credentials{}, status.Error(codes.Unavailable, "connection reset")
 	}
-	return i.Client.EnrollWith(ctx, bundle, spoke, token, key)
+	return i.Client.EnrollWith(ctx, bundle, spoke, token, key, former)
 }
 
 // TestALostAnswerIsAskedForWithTheSameKey, by the next try and by the next process: the hub answers the same key again.

@@ -30,6 +30,22 @@ func TestASpokeThatTheHubKnowsAgain(t *testing.T) {
 	}
 }
 
+// TestASpokeKeepsItsIdentity with a hub that lost its store and lets it: it shows the leaf that it had when it uses the new token.
+func TestASpokeKeepsItsIdentity(t *testing.T) {
+	l := newLink(t, "keeps")
+	l.hub.Admit("eu", "0123abcd", "right")
+	l.write("token", "right")
+	l.start()
+	l.await(time.Second, hublink.Joined, "0123abcd")
+	l.hub.Lose()
+	l.keeper.Refresh()
+	l.await(time.Second, hublink.Rejected, "deleted")
+	l.hub.Admit("eu", "fedcba98", "another")
+	l.write("token", "another")
+	l.await(time.Second, hublink.Joined, "spiffe://fleet.test/spoke/eu/0123abcd")
+	l.g.Eventually(func() string { return l.stored().ID.UID8 }).WithTimeout(deadline).Should(Equal("0123abcd"))
+}
+
 // TestAClockThatIsAhead has the hub's time to renew lie in the past of the spoke's clock, always.
 func TestAClockThatIsAhead(t *testing.T) {
 	l := newLink(t, "ahead")

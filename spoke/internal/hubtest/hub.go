@@ -51,6 +51,7 @@ type Hub struct {
 	source *identity.Source // of the server
 	addr   string
 	issued int
+	lost   bool          // its store: who shows the leaf of an identity keeps it
 	told   chan struct{} // closed when something else is in force
 }
 
@@ -190,11 +191,22 @@ func (h *Hub) Delete(name string) {
 	delete(h.spokes, name)
 }
 
+// Lose forgets all spokes, as a hub does whose store is lost.
+func (h *Hub) Lose() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.spokes)
+	h.lost = true
+}
+
 // Enroll implements the service.
-func (h *Hub) Enroll(_ context.Context, r *identitypb.EnrollRequest) (*identitypb.Credentials, error) {
+func (h *Hub) Enroll(ctx context.Context, r *identitypb.EnrollRequest) (*identitypb.Credentials, error) {
 	h.mu.Lock()
 	id, ok := h.tokens[r.GetToken()]
 	delete(h.tokens, r.GetToken())
+	if former, err := identity.PeerID(ctx); err == nil && ok && h.lost && former.Name == id.Name {
+		id, h.spokes[id.Name] = former, former
+	}
 	h.mu.Unlock()
 	if !ok || id.Name != r.GetSpoke() {
 		return nil, status.Error(codes.Unauthenticated, "unknown token")

@@ -27,8 +27,8 @@ func expiries() []Scenario {
 	return []Scenario{{
 		Name: "certificates-end", Fault: "hub dead until every certificate has ended; then the client's router restarted, and at last the hub", Group: "process", Hold: brief, Everywhere: true,
 		Arrange: []Step{run("{client}", home, 1), e.shorten, rotateCA},
-		Inject: slices.Concat(fault("kill {hub}/hub"), []Step{e.open.begin(twin), haveEnded, stay, e.open.end},
-			[]Step{restartRouter, e.home.begin(home), cutOff}),
+		Inject: slices.Concat(fault("kill {hub}/hub"), []Step{e.open.begin(twin, "{client}"), haveEnded, stay, e.open.end},
+			[]Step{restartRouter, e.home.begin(home, "{client}"), cutOff}),
 		Heal:  slices.Concat(fault("restart {hub}/hub"), []Step{goodFor(0), answersOver(far), e.home.end}),
 		After: []Step{e.restore, goodFor(2 * shortLife), withdraw("{client}", home)},
 	}}

@@ -17,10 +17,11 @@ import (
 // stores are faults of what the hub's etcd holds.
 func stores() []Scenario {
 	w := &watch{of: "for the agent that the restored store lacks"}
+	there, back := &watch{of: "from the cluster that has joined again"}, &watch{of: "to the cluster that has joined again"}
 	return []Scenario{{
 		Name: "hub-store-old", Fault: "etcd of the hub restored from a snapshot that lacks an agent", Group: "control", Harmless: true, Hold: brief, Short: true,
 		Arrange: []Step{snapshot("save", "chaos"), run("{other}", "late", 1), answersOver("late"), counted(3)},
-		Inject:  []Step{w.begin("late"), snapshot("restore", "chaos"), foundOut},
+		Inject:  []Step{w.begin("late", "{client}"), snapshot("restore", "chaos"), foundOut},
 		Heal:    []Step{hasPlace("late", "{other}"), acknowledge, answersOver("late"), w.end, withdraw("{other}", "late")},
 	}, {
 		Name: "hub-store-empty", Fault: "etcd of the hub loses all that Isthmus keeps there but the CA; then a backup is restored", Group: "control", Harmless: true, Hold: long, Short: true,
@@ -28,20 +29,36 @@ func stores() []Scenario {
 		Inject:  []Step{snapshot("empty"), foundOut},
 		Heal: []Step{snapshot("restore", "chaos"), hasPlace(twin, "{primary}"), hasPlace(twin, "{other}"), hasPlace(far, "{other}"), acknowledge,
 			run("{other}", "late", 1), answersOver("late"), withdraw("{other}", "late")},
+	}, {
+		Name: "hub-new", Fault: "etcd of the hub loses all that Isthmus keeps there but the CA; no backup: clusters join again, one by one", Group: "control", Harmless: true, Hold: brief,
+		// Agents that nobody asks for before: routers that have joined again, and routers that have not, connect to each other anew.
+		Arrange: []Step{run("{primary}", "there", 1), hasPlace("there", "{primary}"), run("{client}", "back", 1), hasPlace("back", "{client}"), counted(1)},
+		Inject:  []Step{snapshot("empty"), foundOut},
+		Heal: []Step{join("{client}"), there.begin("there", "{client}"), back.begin("back", "{primary}"), join("{other}"), join("{primary}"),
+			hasPlace(twin, "{primary}"), hasPlace(twin, "{other}"), hasPlace(far, "{other}"), hasPlace("there", "{primary}"), hasPlace("back", "{client}"), acknowledge,
+			run("{other}", "late", 1), answersOver("late"), withdraw("{other}", "late"), there.end, back.end, withdraw("{primary}", "there"), withdraw("{client}", "back")},
 	}}
 }
 
 // snapshot saves what the hub's etcd holds, puts it back, or empties it.
 func snapshot(args ...string) Step {
-	return func(ctx context.Context, s *stage) error {
-		ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
-		defer cancel()
-		out, err := exec.CommandContext(ctx, filepath.Join(s.fleet.bin, "lab"), append([]string{"--name", s.fleet.lab, "snapshot"}, args...)...).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("lab snapshot %v: %w: %s", args, err, bytes.TrimSpace(out))
-		}
-		return nil
+	return func(ctx context.Context, s *stage) error { return s.lab(ctx, append([]string{"snapshot"}, args...)...) }
+}
+
+// join has a cluster join a hub that has lost its Spokes, as docs/operations.md says.
+func join(role string) Step {
+	return func(ctx context.Context, s *stage) error { return s.lab(ctx, "join", s.expand(role)) }
+}
+
+// lab runs a command of `bin/lab`.
+func (s *stage) lab(ctx context.Context, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, filepath.Join(s.fleet.bin, "lab"), append([]string{"--name", s.fleet.lab}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("lab %v: %w: %s", args, err, bytes.TrimSpace(out))
 	}
+	return nil
 }
 
 // watch asks for an agent all the time: it must answer, whatever the hub has forgotten.
@@ -55,15 +72,20 @@ type watch struct {
 	why          error
 }
 
-func (w *watch) begin(name string) Step {
+// begin asks at the edge of a cluster.
+func (w *watch) begin(name, role string) Step {
 	return func(ctx context.Context, s *stage) error {
+		at, err := s.named(role)
+		if err != nil {
+			return err
+		}
 		ctx, w.cancel = context.WithCancel(ctx)
 		w.asked, w.fails, w.first, w.last, w.why, w.began = 0, 0, 0, 0, nil, time.Now()
 		w.running.Go(func() {
 			tick := time.NewTicker(50 * time.Millisecond)
 			defer tick.Stop()
 			for {
-				_, err := s.ask(ctx, s.client, name)
+				_, err := s.ask(ctx, at, name)
 				if ctx.Err() != nil {
 					return
 				}

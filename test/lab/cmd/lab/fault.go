@@ -51,6 +51,22 @@ func snapshot(name func() string) *cobra.Command {
 	}
 }
 
+func join(name func() string) *cobra.Command {
+	return &cobra.Command{
+		Use: "join CLUSTER", Args: cobra.ExactArgs(1),
+		Short: "Register a cluster's Spoke at the hub again and upgrade its chart with its new values; returns when it is Available",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := lab.Attach(name())
+			if err != nil {
+				return err
+			}
+			began := time.Now()
+			acted, err := l.Join(cmd.Context(), args[0])
+			return said("joined", began, acted, err)
+		},
+	}
+}
+
 // said prints what was done to what, and since when: this command's own start takes longer than many a fault is to last.
 func said(what string, began time.Time, acted []string, err error) error {
 	for _, a := range acted {

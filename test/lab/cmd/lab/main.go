@@ -39,7 +39,7 @@ func root() *cobra.Command {
 		}
 		return name
 	}
-	c.AddCommand(up(get), env(get), execCommand(get), run(get), fault(get), snapshot(get), status(get), down(get))
+	c.AddCommand(up(get), env(get), execCommand(get), run(get), fault(get), snapshot(get), join(get), status(get), down(get))
 	return c
 }
 

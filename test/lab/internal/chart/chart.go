@@ -164,6 +164,34 @@ type Release struct {
 
 // Install installs a chart without its CRDs (see ApplyCRDs) and without waiting for what it starts.
 func Install(ctx context.Context, kubeconfig string, c *v2.Chart, r Release, log *slog.Logger) error {
+	cfg, err := configuration(kubeconfig, r, log)
+	if err != nil {
+		return err
+	}
+	install := action.NewInstall(cfg)
+	install.ReleaseName, install.Namespace, install.CreateNamespace = r.Name, r.Namespace, true
+	install.SkipCRDs, install.WaitStrategy, install.Timeout = true, kube.HookOnlyStrategy, time.Minute
+	if _, err := install.RunWithContext(ctx, c, r.Values); err != nil {
+		return fmt.Errorf("install chart %s in %s: %w", c.Name(), r.Namespace, err)
+	}
+	return nil
+}
+
+// Upgrade gives a release that is installed other values.
+func Upgrade(ctx context.Context, kubeconfig string, c *v2.Chart, r Release, log *slog.Logger) error {
+	cfg, err := configuration(kubeconfig, r, log)
+	if err != nil {
+		return err
+	}
+	upgrade := action.NewUpgrade(cfg)
+	upgrade.Namespace, upgrade.SkipCRDs, upgrade.WaitStrategy, upgrade.Timeout = r.Namespace, true, kube.HookOnlyStrategy, time.Minute
+	if _, err := upgrade.RunWithContext(ctx, r.Name, c, r.Values); err != nil {
+		return fmt.Errorf("upgrade chart %s in %s: %w", c.Name(), r.Namespace, err)
+	}
+	return nil
+}
+
+func configuration(kubeconfig string, r Release, log *slog.Logger) (*action.Configuration, error) {
 	flags := genericclioptions.NewConfigFlags(true)
 	flags.KubeConfig, flags.Namespace = &kubeconfig, &r.Namespace
 	cache := filepath.Join(filepath.Dir(kubeconfig), "discovery")
@@ -174,13 +202,7 @@ func Install(ctx context.Context, kubeconfig string, c *v2.Chart, r Release, log
 	})
 	cfg := action.NewConfiguration(action.ConfigurationSetLogger(log.Handler()))
 	if err := cfg.Init(flags, r.Namespace, "secret"); err != nil {
-		return fmt.Errorf("release %s: %w", r.Name, err)
+		return nil, fmt.Errorf("release %s: %w", r.Name, err)
 	}
-	install := action.NewInstall(cfg)
-	install.ReleaseName, install.Namespace, install.CreateNamespace = r.Name, r.Namespace, true
-	install.SkipCRDs, install.WaitStrategy, install.Timeout = true, kube.HookOnlyStrategy, time.Minute
-	if _, err := install.RunWithContext(ctx, c, r.Values); err != nil {
-		return fmt.Errorf("install chart %s in %s: %w", c.Name(), r.Namespace, err)
-	}
-	return nil
+	return cfg, nil
 }

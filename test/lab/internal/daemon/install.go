@@ -74,12 +74,22 @@ func (f *fleet) installSpoke(ctx context.Context, c *cluster) error {
 	if err := f.registerSpoke(ctx, c.plan); err != nil {
 		return err
 	}
-	values, err := f.joinValues(ctx, c.plan)
+	values, err := f.spokeValues(ctx, c.plan)
 	if err != nil {
 		return err
 	}
 	f.stage(c.plan, "registered")
-	if n := f.d.cfg.RouterReplicas; n > 0 {
+	if err := chart.Install(ctx, c.plane.Kubeconfig, f.spoke, chart.Release{Name: "isthmus-spoke", Namespace: systemNamespace, Values: values}, f.d.log); err != nil {
+		return err
+	}
+	f.stage(c.plan, "spoke installed")
+	return f.awaitSpoke(ctx, c)
+}
+
+// spokeValues are those that the hub hands out, and the lab's own.
+func (f *fleet) spokeValues(ctx context.Context, c plan.Cluster) (map[string]any, error) {
+	values, err := f.joinValues(ctx, c)
+	if n := f.d.cfg.RouterReplicas; err == nil && n > 0 {
 		router, _ := values["router"].(map[string]any)
 		if router == nil {
 			router = map[string]any{}
@@ -87,11 +97,7 @@ func (f *fleet) installSpoke(ctx context.Context, c *cluster) error {
 		router["replicas"] = n
 		values["router"] = router
 	}
-	if err := chart.Install(ctx, c.plane.Kubeconfig, f.spoke, chart.Release{Name: "isthmus-spoke", Namespace: systemNamespace, Values: values}, f.d.log); err != nil {
-		return err
-	}
-	f.stage(c.plan, "spoke installed")
-	return f.awaitSpoke(ctx, c)
+	return values, err
 }
 
 func newSpoke(c plan.Cluster) *v1alpha1.Spoke {
@@ -124,12 +130,23 @@ func (f *fleet) registerSpoke(ctx context.Context, c plan.Cluster) error {
 	return nil
 }
 
-// joinValues waits for the hub's Secret join and reads the chart values in it.
+// joinValues waits for the hub's Secret join, of the Spoke that is there now, and reads the chart values in it.
 func (f *fleet) joinValues(ctx context.Context, c plan.Cluster) (map[string]any, error) {
+	client, err := dynamic.NewForConfig(f.hubPlane.Config)
+	if err != nil {
+		return nil, err
+	}
+	spoke, err := client.Resource(v1alpha1.GroupVersion.WithResource("spokes")).Get(ctx, c.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
 	ns := "isthmus-spoke-" + c.Name
 	var secret *corev1.Secret
-	err := poll(ctx, readyTimeout, "Secret join in namespace "+ns+" on the hub", func(ctx context.Context) (ok bool, err error) {
+	err = poll(ctx, readyTimeout, "Secret join in namespace "+ns+" on the hub", func(ctx context.Context) (ok bool, err error) {
 		secret, err = f.hubPlane.Client.CoreV1().Secrets(ns).Get(ctx, "join", metav1.GetOptions{})
+		if err == nil && secret.Annotations["isthmus.dev/spoke-uid"] != string(spoke.GetUID()) {
+			err = fmt.Errorf("it is that of an earlier Spoke, %s", secret.Annotations["isthmus.dev/spoke-uid"])
+		}
 		return err == nil && len(secret.Data["values.yaml"]) > 0, err
 	})
 	if err != nil {

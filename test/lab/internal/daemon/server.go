@@ -57,6 +57,8 @@ func (d *Daemon) handle(ctx context.Context, conn *net.UnixConn) {
 		reply.Acted, err = d.links.do(*req.Link)
 	case req.Snapshot != nil:
 		reply.Acted, err = d.snapshot(ctx, *req.Snapshot)
+	case req.Join != nil:
+		reply.Acted, err = d.join(ctx, req.Join.Cluster)
 	case req.Run != nil:
 		reply.Code, err = d.run(ctx, conn, *req.Run, files)
 	default:

@@ -23,6 +23,12 @@ type Request struct {
 	Run    *RunRequest   `json:"run,omitempty"`
 
 	Snapshot *SnapshotRequest `json:"snapshot,omitempty"`
+	Join     *JoinRequest     `json:"join,omitempty"`
+}
+
+// JoinRequest has a cluster join the fleet again.
+type JoinRequest struct {
+	Cluster string `json:"cluster"`
 }
 
 // SnapshotRequest saves or restores what the hub's etcd holds, or takes away what Isthmus keeps there.
