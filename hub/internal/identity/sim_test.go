@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -20,6 +21,10 @@ type party struct {
 	name string
 	id   identity.ID // zero: the hub
 	src  *identity.Source
+
+	// One key for all of its leaves: what is tested is who trusts whose CA.
+	key []byte
+	pub crypto.PublicKey
 }
 
 // sim is a fleet on paper: the stored state of trust, and parties that take over what is in force at moments of their own. All
@@ -88,23 +93,18 @@ func (s *sim) state() trust {
 // renew gives a party what is in force now.
 func (s *sim) renew(p *party) {
 	t := s.state()
-	key, csr, err := identity.NewCSR()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	pub, err := publicKey(csr)
-	if err != nil {
-		s.t.Fatal(err)
+	if p.key == nil {
+		s.makeKey(p)
 	}
 	uri, dns := identity.HubURI("fleet"), identity.HubDNSName("fleet")
 	if p.id.Name != "" {
 		uri, dns = p.id.URI(), p.id.DNSName()
 	}
-	chain, _, err := t.active().sign(pub, uri, dns, s.now, leafLife)
+	chain, _, err := t.active().sign(p.pub, uri, dns, s.now, leafLife)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	m := identity.Material{Chain: chain, Key: key, Bundle: t.bundle()}
+	m := identity.Material{Chain: chain, Key: p.key, Bundle: t.bundle()}
 	if p.id.Name == "" {
 		m.Chain, m.Retired = t.hubChain(chain), t.retired
 	}
@@ -112,6 +112,17 @@ func (s *sim) renew(p *party) {
 		s.t.Fatal(err)
 	}
 	s.renewals[p]++
+}
+
+func (s *sim) makeKey(p *party) {
+	key, csr, err := identity.NewCSR()
+	if err == nil {
+		p.pub, err = publicKey(csr)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	p.key = key
 }
 
 func (s *sim) members() []Member {

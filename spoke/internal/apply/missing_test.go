@@ -102,7 +102,8 @@ func gone(w *world) {
 		list, err := definitions.ApiextensionsV1().CustomResourceDefinitions().List(w.Context(), metav1.ListOptions{})
 		g.Expect(err).NotTo(HaveOccurred())
 		for i := range list.Items {
-			g.Expect(list.Items[i].Spec.Group).NotTo(Equal(gatewayv1.GroupName))
+			d := &list.Items[i]
+			g.Expect(d.Spec.Group).NotTo(Equal(gatewayv1.GroupName), "%s: %+v", d.Name, d.Status.Conditions)
 		}
 	}).WithTimeout(4 * deadline).WithPolling(100 * time.Millisecond).Should(Succeed())
 }
