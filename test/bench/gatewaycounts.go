@@ -85,7 +85,18 @@ func (g *gatewayBench) passes(ctx context.Context) (uint64, error) {
 	return n, err
 }
 
-// quiet waits until the hub has made no pass for half a second.
+// untold is how many statuses the hub has still to write.
+func (g *gatewayBench) untold(ctx context.Context) (n float64, err error) {
+	all, err := g.hubFamilies(ctx)
+	for _, families := range all {
+		for _, m := range families["isthmus_hub_gateway_statuses_waiting"].GetMetric() {
+			n += m.GetGauge().GetValue()
+		}
+	}
+	return n, err
+}
+
+// quiet waits until the hub has made no pass for half a second, and has no status to write.
 func (g *gatewayBench) quiet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -97,7 +108,11 @@ func (g *gatewayBench) quiet(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if now != last {
+		untold, err := g.untold(ctx)
+		if err != nil {
+			return err
+		}
+		if now != last || untold > 0 {
 			last, since = now, time.Now()
 		}
 		if time.Since(since) > 500*time.Millisecond {

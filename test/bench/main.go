@@ -33,7 +33,7 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", 3*time.Second, "length of one round of a request row")
 	flag.BoolVar(&o.gateways, "gateways", false, "measure Gateways, in a lab that has them, and nothing else")
 	flag.IntVar(&o.routes, "routes", 1000, "how many routes the large rows of Gateways have")
-	flag.IntVar(&o.gatewayChanges, "gateway-changes", 50, "changes per row of Gateways")
+	flag.IntVar(&o.gatewayChanges, "gateway-changes", 20, "changes per row of Gateways")
 	flag.IntVar(&o.stormChanges, "storm-changes", 1000, "changes of other routes while one is asked for")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
