@@ -89,10 +89,13 @@ func (u *Suite) Run(ctx context.Context, sc Scenario) (Row, error) {
 	return row, err
 }
 
+// lead is how long the load runs before a fault and after the fleet is as before: a dozen requests of each kind.
+const lead = 500 * time.Millisecond
+
 // breakAndMend lets the fault come and go.
 func (u *Suite) breakAndMend(ctx context.Context, sc Scenario, row *Row) (injected time.Time, err error) {
 	s := u.stage
-	pause(ctx, time.Second)
+	pause(ctx, lead)
 	injected, s.injected = time.Now(), time.Time{}
 	err = steps(ctx, s, sc.Inject)
 	if !s.injected.IsZero() {
@@ -106,7 +109,7 @@ func (u *Suite) breakAndMend(ctx context.Context, sc Scenario, row *Row) (inject
 	}
 	err = errors.Join(err, s.settled(ctx))
 	row.Recovery = time.Since(healed)
-	pause(ctx, time.Second)
+	pause(ctx, lead)
 	if err != nil {
 		err = fmt.Errorf("%s: %w", sc.Name, err)
 	}
