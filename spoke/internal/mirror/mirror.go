@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -66,7 +68,7 @@ func (m Mirror[T]) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil && m.Failed != nil {
+		if err != nil && m.Failed != nil && !apierrors.IsResourceExpired(err) { // that is listed anew, no more
 			m.Failed(err)
 		}
 		if s.replaced {
@@ -95,11 +97,15 @@ func (m Mirror[T]) wait(ctx context.Context, d time.Duration) bool {
 
 // ListWatch makes a Source of the List and Watch methods of a client for one kind. The client set tells whether lists can be
 // streamed (those of tests cannot); selector restricts to objects with these fields, "" is all.
+//
+// When a watch could not reach the API server, everything is listed anew once it can: the store may have been restored from a backup
+// meanwhile, and a watch from a revision that it has not reached again hears of nothing, with no error.
 func ListWatch[L runtime.Object](
 	client any, selector string,
 	list func(context.Context, metav1.ListOptions) (L, error),
 	follow func(context.Context, metav1.ListOptions) (watch.Interface, error),
 ) cache.ListerWatcher {
+	var away atomic.Bool
 	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = selector
@@ -107,7 +113,15 @@ func ListWatch[L runtime.Object](
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = selector
-			return follow(ctx, o)
+			w, err := follow(ctx, o)
+			switch {
+			case err != nil && apierrors.ReasonForError(err) == metav1.StatusReasonUnknown: // it was not the API server that said so
+				away.Store(true)
+			case err == nil && away.Swap(false) && o.ResourceVersion != "":
+				w.Stop()
+				return nil, apierrors.NewResourceExpired("the API server was away: its store may be another")
+			}
+			return w, err
 		},
 	}, client)
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net"
+	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +26,8 @@ type server struct {
 	mu      sync.Mutex
 	objects map[string]string // name -> value
 	err     error             // of the next list
+	away    error             // of the next watch
+	asked   int               // watches
 	lists   int
 	watch   *watch.RaceFreeFakeWatcher
 }
@@ -44,6 +49,9 @@ func (s *server) list(context.Context, metav1.ListOptions) (*corev1.ConfigMapLis
 func (s *server) follow(context.Context, metav1.ListOptions) (watch.Interface, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.asked++; s.away != nil {
+		return nil, s.away
+	}
 	s.watch = watch.NewRaceFreeFake()
 	return s.watch, nil
 }
@@ -188,6 +196,36 @@ func TestFails(t *testing.T) {
 	s.watched(t).Error(&metav1.Status{Status: metav1.StatusFailure, Code: 410, Reason: metav1.StatusReasonExpired})
 	failures(before + 2)
 	out.is(t, map[string]string{"a": "1"})
+}
+
+// TestAnotherStore has the API server away for a while: what it has when it is back may not follow from what it had, so all is listed
+// anew. Meanwhile what is known stays, and nobody is told of a failure.
+func TestAnotherStore(t *testing.T) {
+	s := &server{objects: map[string]string{"a": "1", "b": "1"}}
+	out := start(t, s, nil)
+	out.is(t, map[string]string{"a": "1", "b": "1"})
+	w := s.watched(t)
+	w.Modify(object("a", "2")) // client-go lists anew by itself after a watch that told nothing
+	out.is(t, map[string]string{"a": "2", "b": "1"})
+	set := func(away error, objects map[string]string) int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.away, s.objects = away, objects
+		return s.asked
+	}
+	before := set(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, map[string]string{"a": "0", "c": "1"})
+	w.Stop()
+	until(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.asked > before+1 })
+	out.is(t, map[string]string{"a": "2", "b": "1"})
+	set(nil, map[string]string{"a": "0", "c": "1"})
+	out.is(t, map[string]string{"a": "0", "c": "1"})
+	s.watched(t).Add(object("d", "1"))
+	out.is(t, map[string]string{"a": "0", "c": "1", "d": "1"})
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	if len(out.failures) > 0 {
+		t.Errorf("told of %v", out.failures)
+	}
 }
 
 // TestRetry cuts a wait short: an attempt for each signal.
