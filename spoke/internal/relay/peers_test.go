@@ -138,14 +138,15 @@ func TestFleet(t *testing.T) {
 	f.serve(t, "ns", "spoke/us", []string{"far"}, f.us)
 	f.serve(t, "both", "set/both", []string{"a"}, f.eu, f.us)
 	far, here, there := startPod(t, "far"), startPod(t, "here"), startPod(t, "there")
-	f.eu.startRelay()
+	// us first: eu's relay would find it unreachable before its Envoy listens, and eu would then refuse, for a moment, what comes next.
 	f.us.startRelay()
-	f.eu.relay.SetLocal([]resource{agent("both", "a", here)})
 	f.us.relay.SetLocal([]resource{agent("ns", "far", far), agent("both", "a", there)})
-	stopEU := f.eu.startEnvoy()
 	f.us.startEnvoy()
-	f.eu.waitReady()
 	f.us.waitReady()
+	f.eu.startRelay()
+	f.eu.relay.SetLocal([]resource{agent("both", "a", here)})
+	stopEU := f.eu.startEnvoy()
+	f.eu.waitReady()
 
 	t.Run("a remote place over mTLS", func(t *testing.T) {
 		seen := answeredBy(t, f.eu, "/ns/agent/far/x?y=1", "far", "us")
