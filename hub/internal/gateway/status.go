@@ -28,7 +28,7 @@ func (c *Controller) writeStatus(h *hub, out program.Output) time.Duration {
 			want.Conditions = merge(base.Status.Conditions, want.Conditions, now)
 			c.describe("GatewayClass", base, equality.Semantic.DeepEqual(base.Status, want), false, func() client.Object {
 				after := base.DeepCopy()
-				after.Status = want
+				after.Status = *want.DeepCopy()
 				return after
 			}, func() {})
 		}
@@ -53,7 +53,7 @@ func (c *Controller) describe(kind string, base client.Object, same, onlyWords b
 		c.statuses.same(kind, base)
 		return
 	}
-	c.statuses.say(kind, saying{base: base, after: after(), events: events}, onlyWords)
+	c.statuses.say(kind, saying{base: base, after: after, events: events}, onlyWords)
 }
 
 func (c *Controller) describeGateway(base *gatewayv1.Gateway, want gatewayv1.GatewayStatus, now metav1.Time) {
@@ -68,7 +68,7 @@ func (c *Controller) describeGateway(base *gatewayv1.Gateway, want gatewayv1.Gat
 	}
 	c.describe("Gateway", base, equality.Semantic.DeepEqual(was, want), words, func() client.Object {
 		after := base.DeepCopy()
-		after.Status = want
+		after.Status = *want.DeepCopy()
 		return after
 	}, func() { c.tell(base, "Gateway", was.Conditions, want.Conditions) })
 }
@@ -79,7 +79,7 @@ func describeRoute[T client.Object](c *Controller, kind string, o T, status func
 	want := parents(was, ours, now)
 	c.describe(kind, base, equality.Semantic.DeepEqual(was, want), onlyWordsOfParents(was, want), func() client.Object {
 		after := base.DeepCopyObject().(T)
-		status(after).Parents = want
+		*status(after) = *(&gatewayv1.RouteStatus{Parents: want}).DeepCopy()
 		return after
 	}, func() { c.tellRoute(base, was, want) })
 }

@@ -65,8 +65,9 @@ const (
 
 // saying is one write: a status over the version of the object that it was made from.
 type saying struct {
-	base, after client.Object
-	events      func()
+	base   client.Object
+	after  func() client.Object // a copy of base with its new status, of which it shares nothing: the answer is written into it
+	events func()
 }
 
 func newStatuses(c *Controller) *statuses {
@@ -215,23 +216,24 @@ func (s *statuses) one(ctx context.Context) bool {
 	next := t.next
 	t.next, t.state = nil, writing
 	s.mu.Unlock()
-	err := s.write(ctx, next)
+	after := next.after()
+	err := s.write(ctx, next, after)
 	s.mu.Lock()
 	if t.state == outdated || apierrors.IsConflict(err) {
 		s.c.poke()
 	}
 	t.state = idle
 	if err == nil {
-		t.over, t.now, t.at = append(t.over, next.base.GetResourceVersion()), next.after, time.Now()
+		t.over, t.now, t.at = append(t.over, next.base.GetResourceVersion()), after, time.Now()
 	}
 	return true
 }
 
 // write patches a status. The lists of a route's status belong to several controllers, so that a patch holds only for the
 // version that it was made from; who comes late tries again.
-func (s *statuses) write(ctx context.Context, next *saying) error {
+func (s *statuses) write(ctx context.Context, next *saying, after client.Object) error {
 	s.c.metrics.writes.WithLabelValues("status").Inc()
-	err := s.c.o.Client.Status().Patch(ctx, next.after, client.MergeFromWithOptions(next.base, client.MergeFromWithOptimisticLock{}))
+	err := s.c.o.Client.Status().Patch(ctx, after, client.MergeFromWithOptions(next.base, client.MergeFromWithOptimisticLock{}))
 	switch {
 	case err == nil:
 		next.events()
