@@ -73,27 +73,18 @@ func (g *gatewayBench) writes(ctx context.Context) (counts, error) {
 	return out, err
 }
 
-// passes is how often the hub has looked at all Gateways.
-func (g *gatewayBench) passes(ctx context.Context) (uint64, error) {
+// passes is how often the hub has looked at all Gateways, and how many statuses it has still to write.
+func (g *gatewayBench) passes(ctx context.Context) (n uint64, untold float64, err error) {
 	all, err := g.hubFamilies(ctx)
-	var n uint64
 	for _, families := range all {
 		for _, m := range families["isthmus_hub_gateway_pass_seconds"].GetMetric() {
 			n += m.GetHistogram().GetSampleCount()
 		}
-	}
-	return n, err
-}
-
-// untold is how many statuses the hub has still to write.
-func (g *gatewayBench) untold(ctx context.Context) (n float64, err error) {
-	all, err := g.hubFamilies(ctx)
-	for _, families := range all {
 		for _, m := range families["isthmus_hub_gateway_statuses_waiting"].GetMetric() {
-			n += m.GetGauge().GetValue()
+			untold += m.GetGauge().GetValue()
 		}
 	}
-	return n, err
+	return n, untold, err
 }
 
 // quiet waits until the hub has made no pass for half a second, and has no status to write.
@@ -104,11 +95,7 @@ func (g *gatewayBench) quiet(ctx context.Context) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		now, err := g.passes(ctx)
-		if err != nil {
-			return err
-		}
-		untold, err := g.untold(ctx)
+		now, untold, err := g.passes(ctx)
 		if err != nil {
 			return err
 		}
@@ -135,7 +122,7 @@ func (g *gatewayBench) idlePass(ctx context.Context) (counts, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := g.passes(ctx)
+	n, _, err := g.passes(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +135,7 @@ func (g *gatewayBench) idlePass(ctx context.Context) (counts, error) {
 	if err := g.quiet(ctx); err != nil {
 		return nil, err
 	}
-	if now, err := g.passes(ctx); err != nil || now == n {
+	if now, _, err := g.passes(ctx); err != nil || now == n {
 		return nil, fmt.Errorf("the hub made no pass (%w)", err)
 	}
 	after, err := g.writes(ctx)
