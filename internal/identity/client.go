@@ -176,18 +176,15 @@ func (c Client) verifyLeaf(m Material) error {
 	if err != nil {
 		return err
 	}
-	opts := x509.VerifyOptions{
-		Roots: l.roots, CurrentTime: c.now(), Intermediates: x509.NewCertPool(),
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
+	chain := []*x509.Certificate{l.cert.Leaf}
 	for _, der := range l.cert.Certificate[1:] {
 		ca, err := x509.ParseCertificate(der)
 		if err != nil {
 			return fmt.Errorf("the hub's answer: %w", err)
 		}
-		opts.Intermediates.AddCert(ca)
+		chain = append(chain, ca)
 	}
-	if _, err := l.cert.Leaf.Verify(opts); err != nil {
+	if err := leadsTo(l.roots, chain, c.now(), x509.ExtKeyUsageClientAuth); err != nil {
 		return fmt.Errorf("the hub's answer: leaf: %w", err)
 	}
 	return nil

@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 )
 
 // MaxNameLength is the longest name of a spoke, in characters: with the digits of its UID it still fits a DNS label.
 const MaxNameLength = 40
+
+// MaxLeafLife is how long a leaf lives at most, whatever a hub is told.
+const MaxLeafLife = 90 * 24 * time.Hour
 
 const (
 	scheme    = "spiffe://"

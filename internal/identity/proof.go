@@ -38,40 +38,37 @@ func (s *Source) Prove(csrDER []byte) (chain, signature []byte, err error) {
 	return l.material.Chain, signature, err
 }
 
-// Proven returns the leaf whose key has signed the request, as Prove does, and the spoke that it names. The leaf leads to src's
+// Proven returns the spoke whose leaf's key has signed the request, as Prove does, and that leaf. The leaf leads to src's
 // bundle or to a retired CA, as at a handshake, but may have ended: then it is judged as on its last moment, and the caller decides
 // what that is worth.
-func (s *Source) Proven(csrDER, chainPEM, signature []byte) (*x509.Certificate, ID, error) {
+func (s *Source) Proven(csrDER, chainPEM, signature []byte) (ID, *x509.Certificate, error) {
 	l := s.load()
 	if l == nil {
-		return nil, ID{}, errNoMaterial
+		return ID{}, nil, errNoMaterial
 	}
 	if len(chainPEM) > maxProofChain {
-		return nil, ID{}, fmt.Errorf("identity: a chain of %d bytes, at most %d are read", len(chainPEM), maxProofChain)
+		return ID{}, nil, fmt.Errorf("identity: a chain of %d bytes, at most %d are read", len(chainPEM), maxProofChain)
 	}
 	chain, err := ParseCertificates(chainPEM)
 	if err != nil {
-		return nil, ID{}, fmt.Errorf("identity: chain: %w", err)
+		return ID{}, nil, fmt.Errorf("identity: chain: %w", err)
 	}
 	leaf := chain[0]
-	opts := x509.VerifyOptions{Roots: l.clients, CurrentTime: s.now(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
-	if opts.CurrentTime.After(leaf.NotAfter) {
-		opts.CurrentTime = leaf.NotAfter
+	at := s.now()
+	if at.After(leaf.NotAfter) {
+		at = leaf.NotAfter
 	}
-	for _, c := range chain[1:] {
-		opts.Intermediates.AddCert(c)
-	}
-	if _, err := leaf.Verify(opts); err != nil {
-		return nil, ID{}, fmt.Errorf("identity: leaf: %w", err)
+	if err := leadsTo(l.clients, chain, at, x509.ExtKeyUsageClientAuth); err != nil {
+		return ID{}, nil, fmt.Errorf("identity: leaf: %w", err)
 	}
 	key, ok := leaf.PublicKey.(*ecdsa.PublicKey)
 	if !ok || !ecdsa.VerifyASN1(key, proofDigest(csrDER), signature) {
-		return nil, ID{}, errors.New("identity: the request is not signed by the leaf's key")
+		return ID{}, nil, errors.New("identity: the request is not signed by the leaf's key")
 	}
 	uri, err := onlyURI(leaf)
 	if err != nil {
-		return nil, ID{}, fmt.Errorf("identity: leaf: %w", err)
+		return ID{}, nil, fmt.Errorf("identity: leaf: %w", err)
 	}
 	id, err := ParseURI(uri)
-	return leaf, id, err
+	return id, leaf, err
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -60,20 +61,10 @@ func verifyServer(src *Source, who string, want func() (string, error), cs tls.C
 	if len(cs.PeerCertificates) == 0 {
 		return fmt.Errorf("identity: %s showed no certificate", who)
 	}
-	opts := x509.VerifyOptions{
-		Roots:         l.roots,
-		CurrentTime:   src.now(),
-		Intermediates: x509.NewCertPool(),
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	for _, c := range cs.PeerCertificates[1:] {
-		opts.Intermediates.AddCert(c)
-	}
-	leaf := cs.PeerCertificates[0]
-	if _, err := leaf.Verify(opts); err != nil {
+	if err := leadsTo(l.roots, cs.PeerCertificates, src.now(), x509.ExtKeyUsageServerAuth); err != nil {
 		return fmt.Errorf("identity: certificate of %s: %w", who, err)
 	}
-	uri, err := onlyURI(leaf)
+	uri, err := onlyURI(cs.PeerCertificates[0])
 	if err != nil {
 		return fmt.Errorf("identity: certificate of %s: %w", who, err)
 	}
@@ -138,14 +129,17 @@ func (s *Source) Trusts(ctx context.Context) bool {
 	if !ok || l == nil || len(info.State.PeerCertificates) == 0 {
 		return false
 	}
-	opts := x509.VerifyOptions{
-		Roots: l.roots, CurrentTime: s.now(), Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	for _, c := range info.State.PeerCertificates[1:] {
+	return leadsTo(l.roots, info.State.PeerCertificates, s.now(), x509.ExtKeyUsageClientAuth) == nil
+}
+
+// leadsTo verifies that a chain, leaf first, leads to one of the roots, as of a time and for a use.
+func leadsTo(roots *x509.CertPool, chain []*x509.Certificate, at time.Time, use x509.ExtKeyUsage) error {
+	opts := x509.VerifyOptions{Roots: roots, CurrentTime: at, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{use}}
+	for _, c := range chain[1:] {
 		opts.Intermediates.AddCert(c)
 	}
-	_, err := info.State.PeerCertificates[0].Verify(opts)
-	return err == nil
+	_, err := chain[0].Verify(opts)
+	return err
 }
 
 // onlyURI returns the one URI SAN of a certificate.

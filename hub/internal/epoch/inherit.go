@@ -11,11 +11,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/isthmus-dev/isthmus/internal/identity"
 )
 
 const (
-	// leafLife is how long a leaf lives at most (hub/internal/identity), and so for how long one of before an epoch may be shown to it.
-	leafLife = 90 * 24 * time.Hour
+	// leafLife is for how long a leaf of before an epoch may be shown to it at most.
+	leafLife = identity.MaxLeafLife
 	// maxWithdrawn bounds what is noted, some 70 bytes each in a ConfigMap of 1 MiB at most. Beyond it nobody inherits in this epoch.
 	maxWithdrawn = 5000
 	everyone     = "*"

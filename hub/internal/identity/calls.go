@@ -54,7 +54,7 @@ func (s *Service) Enroll(ctx context.Context, req *identitypb.EnrollRequest) (*i
 
 // Renew implements identitypb.IdentityServer.
 func (s *Service) Renew(ctx context.Context, req *identitypb.RenewRequest) (*identitypb.Credentials, error) {
-	leaf, id, err := s.renewing(ctx, req)
+	id, leaf, err := s.renewing(ctx, req)
 	if err != nil {
 		s.metrics.renewals.WithLabelValues("refused").Inc()
 		return nil, status.Error(codes.Unauthenticated, err.Error())

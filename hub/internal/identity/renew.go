@@ -3,7 +3,6 @@ package identity
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -22,7 +21,6 @@ import (
 // Bounds of Leaves.
 const (
 	minLeafLife = time.Minute // for tests: in production clocks differ by more than a third of it
-	maxLeafLife = 90 * 24 * time.Hour
 	maxGrace    = 365 * 24 * time.Hour
 	// leastRetire is how long a replaced CA is accepted for renewals at least: leaves may be older than a shorter life that is set now.
 	leastRetire = 7 * 24 * time.Hour
@@ -42,8 +40,8 @@ func DefaultLeaves() Leaves { return Leaves{Life: 7 * 24 * time.Hour, Grace: 30 
 // Validate says what is out of bounds.
 func (l Leaves) Validate() error {
 	var errs []error
-	if l.Life < minLeafLife || l.Life > maxLeafLife {
-		errs = append(errs, fmt.Errorf("certificates that live %s: use %s to %s", l.Life, minLeafLife, maxLeafLife))
+	if l.Life < minLeafLife || l.Life > identity.MaxLeafLife {
+		errs = append(errs, fmt.Errorf("certificates that live %s: use %s to %s", l.Life, minLeafLife, identity.MaxLeafLife))
 	}
 	if l.Grace < 0 || l.Grace > maxGrace {
 		errs = append(errs, fmt.Errorf("certificates that may be renewed until %s after their end: use 0 to %s", l.Grace, maxGrace))
@@ -59,14 +57,13 @@ const renewedAnnotation = "isthmus.dev/renewed-with"
 // errEnded is why a leaf that has ended is not renewed; who asks holds its key, and may know.
 var errEnded = fmt.Errorf("%w: the certificate has ended", errRefused)
 
-// renewing is the leaf that a renewal is asked for with, and the spoke that it names: the connection's, or one that the request proves
-// to hold.
-func (s *Service) renewing(ctx context.Context, req *identitypb.RenewRequest) (*x509.Certificate, identity.ID, error) {
+// renewing is the spoke that a renewal is asked for, and the leaf that names it: the connection's, or one that the request proves to
+// hold.
+func (s *Service) renewing(ctx context.Context, req *identitypb.RenewRequest) (identity.ID, *x509.Certificate, error) {
 	if len(req.GetChain()) > 0 {
 		return s.source.Proven(req.GetCsr(), req.GetChain(), req.GetSignature())
 	}
-	id, leaf, err := identity.PeerLeaf(ctx)
-	return leaf, id, err
+	return identity.PeerLeaf(ctx)
 }
 
 func (s *Service) renew(ctx context.Context, leaf *x509.Certificate, id identity.ID, csr []byte) (*identitypb.Credentials, error) {
@@ -117,7 +114,7 @@ func (s *Service) shown(ctx context.Context, spoke *v1alpha1.Spoke, leaf *x509.C
 	if known && !leaf.NotBefore.After(last) {
 		return nil
 	}
-	mark, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{renewedAnnotation: leaf.NotBefore.UTC().Format(time.RFC3339)}}})
+	mark, err := annotate(map[string]string{renewedAnnotation: leaf.NotBefore.UTC().Format(time.RFC3339)})
 	if err != nil {
 		return err
 	}

@@ -205,12 +205,12 @@ func TestAProofThatProvesNothing(t *testing.T) {
 }
 
 func TestLeavesBounds(t *testing.T) {
-	for _, ok := range []Leaves{DefaultLeaves(), {Life: minLeafLife}, {Life: maxLeafLife, Grace: maxGrace}} {
+	for _, ok := range []Leaves{DefaultLeaves(), {Life: minLeafLife}, {Life: identity.MaxLeafLife, Grace: maxGrace}} {
 		if err := ok.Validate(); err != nil {
 			t.Errorf("%+v: %v", ok, err)
 		}
 	}
-	for _, bad := range []Leaves{{}, {Life: minLeafLife - 1}, {Life: maxLeafLife + 1}, {Life: time.Hour, Grace: -1}, {Life: time.Hour, Grace: maxGrace + 1}} {
+	for _, bad := range []Leaves{{}, {Life: minLeafLife - 1}, {Life: identity.MaxLeafLife + 1}, {Life: time.Hour, Grace: -1}, {Life: time.Hour, Grace: maxGrace + 1}} {
 		if bad.Validate() == nil {
 			t.Errorf("%+v is accepted", bad)
 		}

@@ -50,6 +50,11 @@ func (e enrolment) record(annotations map[string]string) {
 func (e enrolment) mark(now time.Time) ([]byte, error) {
 	annotations := map[string]string{EnrolledAnnotation: now.UTC().Format(time.RFC3339)}
 	e.record(annotations)
+	return annotate(annotations)
+}
+
+// annotate is the merge patch that adds annotations to an object.
+func annotate(annotations map[string]string) ([]byte, error) {
 	return json.Marshal(map[string]any{"metadata": map[string]any{"annotations": annotations}})
 }
 

@@ -30,11 +30,10 @@ func (k *Keeper) leastUse(c identity.Credentials) time.Duration {
 
 // lapsed says whether the leaf has ended: other clusters refuse it, and the hub takes it for nothing but a renewal.
 func (k *Keeper) lapsed() bool {
-	leaf, ok := k.opts.Source.Leaf()
-	return ok && k.opts.Clock.Now().After(leaf.NotAfter)
+	return k.left() < 0
 }
 
-// left is how long the leaf is still good.
+// left is how long the leaf is still good; negative once it has ended, 0 where there is none.
 func (k *Keeper) left() time.Duration {
 	leaf, ok := k.opts.Source.Leaf()
 	if !ok {

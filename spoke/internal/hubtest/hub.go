@@ -218,7 +218,7 @@ func (h *Hub) Enroll(ctx context.Context, r *identitypb.EnrollRequest) (*identit
 func (h *Hub) Renew(ctx context.Context, r *identitypb.RenewRequest) (*identitypb.Credentials, error) {
 	id, err := identity.PeerID(ctx)
 	if len(r.GetChain()) > 0 {
-		_, id, err = h.source.Proven(r.GetCsr(), r.GetChain(), r.GetSignature())
+		id, _, err = h.source.Proven(r.GetCsr(), r.GetChain(), r.GetSignature())
 	}
 	if err != nil {
 		return nil, status.Error(codes.Unauthenticated, err.Error())
