@@ -51,6 +51,7 @@ func TestHubRestart(t *testing.T) {
 	first.create(lease("again"))
 	first.engine.change(func() { first.engine.counts["again"] = counts{exported: 5, stale: true} })
 	first.condition("again", v1alpha1.SpokeAvailable, metav1.ConditionTrue, v1alpha1.ReasonLeaseRenewed)
+	first.condition("again", v1alpha1.SpokeJoined, metav1.ConditionTrue, v1alpha1.ReasonEnrolled) // it has a Lease; the last of what the first has to say
 	before := first.condition("again", v1alpha1.SpokeStale, metav1.ConditionTrue, v1alpha1.ReasonIncomplete)
 
 	built := make(chan struct{})
