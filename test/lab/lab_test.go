@@ -39,6 +39,7 @@ type podView struct {
 	Root     string // the error of writing to the root
 	Shell    bool   // whether /bin/sh is there
 	Hostname string
+	Now      time.Time
 }
 
 func servePod() error {
@@ -53,7 +54,7 @@ func servePod() error {
 }
 
 func viewOfPod() podView {
-	v := podView{Args: os.Args[1:], UID: os.Getuid(), Env: map[string]string{}}
+	v := podView{Args: os.Args[1:], UID: os.Getuid(), Env: map[string]string{}, Now: time.Now()}
 	for _, name := range []string{"IP", "URL", "FROM_SECRET", "KUBERNETES_SERVICE_HOST"} {
 		v.Env[name] = os.Getenv(name)
 	}
@@ -277,6 +278,7 @@ func faults(t *testing.T, l *Lab) {
 	}
 	wantReady(t, l, "default", "p", 2)
 	snapshots(t, l)
+	clocks(t, l)
 }
 
 func balanced(t *testing.T, l *Lab) {

@@ -14,7 +14,7 @@ import (
 func fault(name func() string) *cobra.Command {
 	c := &cobra.Command{
 		Use: "fault kill|crash|stop|cont|term|restart|fill-disk|free-disk CLUSTER/PROCESS", Args: cobra.ExactArgs(2),
-		Short: "Break a process, or a link (see the commands below)",
+		Short: "Break a process, a link or a clock (see the commands below)",
 		Long: "Processes: hub, hub-leader, spoke, router, relay, envoy, apiserver, etcd, controller-manager. kill ends one and keeps it\n" +
 			"down until restart; restart ends it and starts it again at once; stop, cont and term are the signals. router means\n" +
 			"both containers of the router's pod, hub-leader the replica that leads. fill-disk leaves no space on the volumes that a\n" +
@@ -28,7 +28,7 @@ func fault(name func() string) *cobra.Command {
 			return said(args[0], at, acted, err)
 		},
 	}
-	c.AddCommand(partition(name), heal(name), delay(name))
+	c.AddCommand(partition(name), heal(name), delay(name), clock(name))
 	return c
 }
 
@@ -100,10 +100,10 @@ func partition(name func() string) *cobra.Command {
 
 func heal(name func() string) *cobra.Command {
 	return &cobra.Command{
-		Use: "heal [CLUSTER CLUSTER]", Short: "Mend the link of two clusters, or every link",
+		Use: "heal [CLUSTER CLUSTER]", Short: "Mend the link of two clusters, or every link and every clock",
 		Args: cobra.MatchAll(cobra.MaximumNArgs(2), func(_ *cobra.Command, args []string) error {
 			if len(args) == 1 {
-				return fmt.Errorf("heal takes two clusters, or none for every link")
+				return fmt.Errorf("heal takes two clusters, or none for every link and clock")
 			}
 			return nil
 		}),

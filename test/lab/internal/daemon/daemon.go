@@ -46,6 +46,7 @@ type Daemon struct {
 	mu       sync.Mutex
 	clusters map[string]*cluster
 	links    *links
+	clocks   *clocks
 
 	snapshots sync.Mutex // one at a time
 }
@@ -67,7 +68,7 @@ func Main(dir string) error {
 
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	klog.SetSlogLogger(log)
-	d := &Daemon{cfg: cfg, runner: proc.NewRunner(), log: log, began: time.Now(), stop: stop, clusters: map[string]*cluster{}}
+	d := &Daemon{cfg: cfg, runner: proc.NewRunner(), log: log, began: time.Now(), stop: stop, clusters: map[string]*cluster{}, clocks: newClocks(log)}
 	d.report = func(p Progress) {
 		log.Info("progress", "stage", p.Stage, "error", p.Error, "ready", p.Ready, "after", time.Since(d.began).Round(time.Millisecond))
 		_ = json.NewEncoder(progress).Encode(p)

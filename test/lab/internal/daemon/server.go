@@ -23,6 +23,7 @@ func (d *Daemon) serve(ctx context.Context, l *net.UnixListener) {
 		<-ctx.Done()
 		_ = l.Close()
 	})
+	wg.Go(func() { d.clocks.follow(ctx, d.everything) })
 	for {
 		conn, err := l.AcceptUnix()
 		if err != nil {
@@ -54,7 +55,9 @@ func (d *Daemon) handle(ctx context.Context, conn *net.UnixConn) {
 	case req.Fault != nil:
 		reply.At, reply.Acted, err = d.fault(ctx, *req.Fault)
 	case req.Link != nil:
-		reply.Acted, err = d.links.do(*req.Link)
+		reply.Acted, err = d.link(*req.Link)
+	case req.Clock != nil:
+		reply.At, reply.Acted, err = d.clock(ctx, *req.Clock)
 	case req.Snapshot != nil:
 		reply.Acted, err = d.snapshot(ctx, *req.Snapshot)
 	case req.Join != nil:
@@ -125,19 +128,13 @@ func (c *cluster) processes() []kept {
 
 func (d *Daemon) status() []wire.Row {
 	var rows []wire.Row
-	for _, name := range d.names() {
-		c, err := d.cluster(name)
-		if err != nil {
-			continue // not started yet
+	for _, k := range d.everything() {
+		st := k.keeper.State()
+		row := wire.Row{Cluster: k.cluster, Process: k.name, Phase: string(st.Phase), Ready: k.ready, Restarts: st.Restarts, Log: k.keeper.Log}
+		if st.Process != nil {
+			row.PID = st.Process.PID()
 		}
-		for _, k := range c.processes() {
-			st := k.keeper.State()
-			row := wire.Row{Cluster: name, Process: k.name, Phase: string(st.Phase), Ready: k.ready, Restarts: st.Restarts, Log: k.keeper.Log}
-			if st.Process != nil {
-				row.PID = st.Process.PID()
-			}
-			rows = append(rows, row)
-		}
+		rows = append(rows, row)
 	}
 	return rows
 }
@@ -148,34 +145,57 @@ const faultTimeout = 10 * time.Second
 // fault acts on every process that the target names, as many as the workload has replicas, and says when.
 func (d *Daemon) fault(ctx context.Context, r wire.FaultRequest) (time.Time, []string, error) {
 	if !slices.Contains([]string{"kill", "crash", "stop", "cont", "term", "restart", fillDisk, freeDisk}, r.Kind) {
-		return time.Time{}, nil, fmt.Errorf("unknown fault %q: use kill, crash, stop, cont, term, restart, fill-disk or free-disk; partition, heal or delay for links", r.Kind)
+		return time.Time{}, nil, fmt.Errorf("unknown fault %q: use kill, crash, stop, cont, term, restart, fill-disk or free-disk; partition, heal or delay for links; clock", r.Kind)
 	}
-	name, process, ok := strings.Cut(r.Target, "/")
-	if !ok {
+	if !strings.Contains(r.Target, "/") {
 		return time.Time{}, nil, fmt.Errorf("target %q: use <cluster>/<process>, as in eu/router", r.Target)
 	}
-	c, err := d.cluster(name)
+	victims, err := d.meant(ctx, r.Target)
 	if err != nil {
 		return time.Time{}, nil, err
+	}
+	return actAll(ctx, victims, r.Kind)
+}
+
+// meant finds the processes that a target names: <cluster>/<process>, or <cluster> for all of them.
+func (d *Daemon) meant(ctx context.Context, target string) ([]kept, error) {
+	name, process, one := strings.Cut(target, "/")
+	c, err := d.cluster(name)
+	if err != nil {
+		return nil, err
+	}
+	if !one {
+		return c.processes(), nil
 	}
 	leader := ""
 	if process == "hub-leader" {
 		if leader, err = c.leader(ctx); err != nil {
-			return time.Time{}, nil, err
+			return nil, err
 		}
 		process = "hub"
 	}
 	var known []string
-	var victims []kept
+	var found []kept
 	for _, k := range c.processes() {
 		known = append(known, k.name)
 		if !k.named(process) || (leader != "" && k.pod != leader) {
 			continue
 		}
-		victims = append(victims, k)
+		found = append(found, k)
 	}
-	if len(victims) == 0 {
-		return time.Time{}, nil, fmt.Errorf("cluster %s has no process %q: it has router and %v", name, process, slices.Compact(slices.Sorted(slices.Values(known))))
+	if len(found) == 0 {
+		return nil, fmt.Errorf("cluster %s has no process %q: it has router and %v", name, process, slices.Compact(slices.Sorted(slices.Values(known))))
 	}
-	return actAll(ctx, victims, r.Kind)
+	return found, nil
+}
+
+// everything lists the processes of all clusters.
+func (d *Daemon) everything() []kept {
+	var out []kept
+	for _, name := range d.names() {
+		if c, err := d.cluster(name); err == nil { // otherwise not started yet
+			out = append(out, c.processes()...)
+		}
+	}
+	return out
 }

@@ -30,6 +30,7 @@ type Files struct {
 	CAPEM                     []byte
 }
 
+// validity of everything here, in both directions from now: a cluster is rarely new, and its clock may be set back.
 const validity = 30 * 24 * time.Hour
 
 // Write makes the control plane's credentials in dir, for an API server at url with the given address.
@@ -116,7 +117,7 @@ func newCA(cluster string) (*authority, error) {
 
 func complete(t *x509.Certificate) (err error) {
 	t.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	t.NotBefore, t.NotAfter = time.Now().Add(-time.Minute), time.Now().Add(validity)
+	t.NotBefore, t.NotAfter = time.Now().Add(-validity), time.Now().Add(validity)
 	return err
 }
 

@@ -211,11 +211,31 @@ func (p *Process) Signal(sig syscall.Signal) {
 
 // killChildren sends SIGKILL to the child processes; without one there is an error.
 func (p *Process) killChildren() error {
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	tree, err := Tree()
 	if err != nil {
 		return err
 	}
-	n := 0
+	if len(tree[p.PID()]) == 0 {
+		return errors.New("it has no child process")
+	}
+	for _, pid := range tree[p.PID()] {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			return fmt.Errorf("kill %d: %w", pid, err)
+		}
+	}
+	return nil
+}
+
+// Children of processes, by process: those of this PID namespace.
+type Children map[int][]int
+
+// Tree reads which process started which.
+func Tree() (Children, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
+	}
+	out := Children{}
 	for _, file := range stats {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -223,19 +243,20 @@ func (p *Process) killChildren() error {
 		}
 		pid, parent, err := readStat(string(b))
 		if err != nil {
-			return fmt.Errorf("%s: %w", file, err)
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		if parent == p.PID() {
-			n++
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				return fmt.Errorf("kill %d: %w", pid, err)
-			}
-		}
+		out[parent] = append(out[parent], pid)
 	}
-	if n == 0 {
-		return errors.New("it has no child process")
+	return out, nil
+}
+
+// Of lists a process and all that it started, and what these started.
+func (c Children) Of(pid int) []int {
+	out := []int{pid}
+	for _, child := range c[pid] {
+		out = append(out, c.Of(child)...)
 	}
-	return nil
+	return out
 }
 
 // readStat reads the process and its parent from /proc/PID/stat. The second field is a name in parentheses, which may hold any.

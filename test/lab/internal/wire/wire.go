@@ -20,6 +20,7 @@ type Request struct {
 	Down   *struct{}     `json:"down,omitempty"`
 	Fault  *FaultRequest `json:"fault,omitempty"`
 	Link   *LinkRequest  `json:"link,omitempty"`
+	Clock  *ClockRequest `json:"clock,omitempty"`
 	Run    *RunRequest   `json:"run,omitempty"`
 
 	Snapshot *SnapshotRequest `json:"snapshot,omitempty"`
@@ -43,10 +44,16 @@ type FaultRequest struct {
 	Target string `json:"target"` // <cluster>/<process>
 }
 
+// ClockRequest gives processes another wall clock than the machine's.
+type ClockRequest struct {
+	Target string        `json:"target"` // <cluster> or <cluster>/<process>
+	Offset time.Duration `json:"offset"` // from the machine's clock; whole seconds, 0: none
+}
+
 // LinkRequest acts on what travels between two endpoints: partition, heal, delay.
 type LinkRequest struct {
 	Kind string `json:"kind"`
-	// From and To are "hub", "<cluster>" or "<cluster>:<port>"; both are empty for heal of everything.
+	// From and To are "hub", "<cluster>" or "<cluster>:<port>"; both are empty for heal of everything, clocks included.
 	From   string        `json:"from"`
 	To     string        `json:"to"`
 	Link   string        `json:"link"` // all, control or data; of a partition
