@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 )
 
 // Scenario is one fault: how it comes, how it goes, and what may happen meanwhile.
@@ -67,7 +69,7 @@ const (
 )
 
 // figures are the scenarios whose costs the project promises.
-var figures = []string{"router-kill", "router-freeze", "router-term", "relay-kill", "hub-kill", "hub-upgrade", "ca-rotation", "cut-control", "black-hole", "bad-wan", "pod-kill"}
+var figures = []string{"router-kill", "router-freeze", "router-term", "drain", "relay-kill", "hub-kill", "hub-upgrade", "ca-rotation", "cut-control", "black-hole", "bad-wan", "pod-kill"}
 
 // Scenarios are all faults, in the order of the table.
 func Scenarios() []Scenario {
@@ -90,6 +92,8 @@ func processes() []Scenario {
 			Heal:   append(fault("cont {primary}/envoy"), fault("cont {primary}/relay")...)},
 		{Name: "router-term", Fault: "router of the serving cluster: pod deleted (SIGTERM)", Group: "announced", Hold: brief,
 			Inject: []Step{deletePods("{primary}", "isthmus-router")}},
+		{Name: "drain", Fault: "serving cluster drained (its Spoke `Draining`), then taken back", Group: "announced", Harmless: true, Hold: brief,
+			Inject: []Step{setState("{primary}", v1alpha1.SpokeDraining), drained, answersOver(twin)}, Heal: []Step{setState("{primary}", v1alpha1.SpokeActive)}},
 		{Name: "relay-kill", Fault: "relay of the serving cluster: SIGKILL", Group: "control", Harmless: true, Hold: brief, Short: true, Inject: fault("crash {primary}/relay")},
 		{Name: "relay-freeze", Fault: "relays of the client's and the serving cluster: SIGSTOP", Group: "control", Harmless: true, Hold: long,
 			Inject: append(fault("stop {primary}/relay"), fault("stop {client}/relay")...), Heal: append(fault("cont {primary}/relay"), fault("cont {client}/relay")...)},
