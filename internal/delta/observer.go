@@ -25,6 +25,8 @@ type Observer struct {
 	Answered func(s Stream, typeURL string, took time.Duration)
 	// Acked: the client acknowledged a resource in a version.
 	Acked func(s Stream, typeURL, name, version string)
+	// Resumed: the client holds a resource from an earlier stream, in the view's version: it is not sent.
+	Resumed func(s Stream, typeURL, name, version string)
 	// Nacked: the client refused a response; its resources will be sent alone.
 	Nacked func(s Stream, typeURL string, names []string, detail string)
 	// Quarantined: the client refused a resource that was alone; it is not sent again in that version.
@@ -71,6 +73,13 @@ func Observers(all ...Observer) Observer {
 				}
 			}
 		},
+		Resumed: func(s Stream, typeURL, name, version string) {
+			for _, o := range all {
+				if o.Resumed != nil {
+					o.Resumed(s, typeURL, name, version)
+				}
+			}
+		},
 		Nacked: func(s Stream, typeURL string, names []string, detail string) {
 			for _, o := range all {
 				if o.Nacked != nil {
@@ -109,6 +118,9 @@ func (o Observer) bind(s Stream) events {
 	}
 	if o.Quarantined != nil {
 		e.quarantined = func(t, name, version, detail string) { o.Quarantined(s, t, name, version, detail) }
+	}
+	if o.Resumed != nil {
+		e.resumed = func(t, name, version string) { o.Resumed(s, t, name, version) }
 	}
 	if o.Synced != nil {
 		e.synced = func(t string) { o.Synced(s, t) }

@@ -185,9 +185,15 @@ func TestResumeSendsOnlyWhatChanged(t *testing.T) {
 	tab := NewTable(ClusterType)
 	a, b := text(t, "a", "1"), text(t, "b", "1")
 	tab.Apply([]Resource{a, b}, nil)
-	w := dial(t, serve(t, Options{View: viewOf(tab)}))
+	resumed := make(chan string, 3)
+	w := dial(t, serve(t, Options{View: viewOf(tab), Observe: Observers(Observer{}, Observer{
+		Resumed: func(_ Stream, typeURL, name, version string) { resumed <- typeURL + " " + name + " " + version },
+	})}))
 	w.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: ClusterType, InitialResourceVersions: map[string]string{"a": a.Version, "b": "old", "gone": "x"}})
 	w.ack(w.next(ClusterType, "b"))
+	if got, want := <-resumed, ClusterType+" a "+a.Version; got != want || len(resumed) != 0 {
+		t.Errorf("resumed %q and %d more, want %q alone", got, len(resumed), want)
+	}
 	w.ack(w.next(ClusterType, "-gone"))
 	tab.Apply([]Resource{text(t, "a", "2")}, nil)
 	w.ack(w.next(ClusterType, "a"))

@@ -37,6 +37,7 @@ type session struct {
 type events struct {
 	pushed      func(typeURL string, resources, bytes int)
 	acked       func(typeURL, name, version string)
+	resumed     func(typeURL, name, version string)
 	nacked      func(typeURL string, names []string, detail string)
 	quarantined func(typeURL, name, version, detail string)
 	synced      func(typeURL string)
@@ -167,6 +168,9 @@ func (s *session) resume(t *typeState, name, version string) {
 	switch {
 	case r != nil && r.Version == version:
 		s.hold(t, name, r)
+		if s.events.resumed != nil {
+			s.events.resumed(t.url, name, version)
+		}
 	case r == nil && t.url == AssignmentType && t.names[name] && emptyAssignment(name).Version == version:
 		s.hold(t, name, emptyAssignment(name))
 		t.at(name).empty = true

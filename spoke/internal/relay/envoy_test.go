@@ -42,7 +42,8 @@ type site struct {
 	sibling  string // address where the relay serves its siblings
 	siblings []string
 	noDisk   bool
-	agent    string // whom testStreams asks; /ns/agent/a by default
+	patience time.Duration // of the relay; its default where a test waits for what it would otherwise do without
+	agent    string        // whom testStreams asks; /ns/agent/a by default
 }
 
 const patience = time.Minute
@@ -74,6 +75,14 @@ func newClient(t *testing.T) *http.Client {
 	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
 }
 
+// wait is how long the relay waits for what does not come: for a hub that is not even configured, it need not be long.
+func (s *site) wait() time.Duration {
+	if s.patience == 0 && s.hub == "" {
+		return time.Second
+	}
+	return s.patience
+}
+
 // startRelay runs a relay until the test ends or stopRelay is called.
 func (s *site) startRelay() {
 	s.t.Helper()
@@ -92,7 +101,7 @@ func (s *site) startRelay() {
 		Identity:   s.identity,
 		Registry:   s.reg,
 		Log:        slog.New(slog.NewTextHandler(s.log, nil)),
-		Patience:   time.Second,
+		Patience:   s.wait(),
 		Probe:      probe.Options{Interval: 200 * time.Millisecond, Timeout: 500 * time.Millisecond},
 	})
 	if err != nil {

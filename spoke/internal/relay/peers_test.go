@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc"
@@ -185,6 +184,7 @@ func TestFleet(t *testing.T) {
 	t.Run("propagation is measured", func(t *testing.T) { testPropagation(t, f, here) })
 	t.Run("the hub dies, relay and Envoy restart from the disk", func(t *testing.T) { stopEU = testRestart(t, f, stopEU, here) })
 	t.Run("certificates come late", func(t *testing.T) { testLateCertificates(t, f, stopEU, here) })
+	t.Run("the relay alone restarts", func(t *testing.T) { testRelayRestart(t, f, here) })
 	far2, fresh := startPod(t, "far2"), startPod(t, "fresh")
 	t.Run("an empty hub withdraws nothing", func(t *testing.T) { testEmptyHub(t, f, far2, fresh) })
 	t.Run("a spoke is removed", func(t *testing.T) { testRevoked(t, f) })
@@ -241,53 +241,6 @@ func testPropagation(t *testing.T, f *fleet, p *pod) {
 		}
 		return nil
 	})
-	answeredBy(t, f.us, "/young/agent/y", "here", "eu")
-}
-
-func testRestart(t *testing.T, f *fleet, stopEnvoy func(), here *pod) (stopAgain func()) {
-	eventually(t, "the disk has it all", func() error {
-		if n := f.eu.metric(t, "isthmus_relay_disk_records_written_total"); n < 10 {
-			return fmt.Errorf("%v records", n)
-		}
-		return nil
-	})
-	f.hub.server.Stop()
-	f.eu.stop()
-	answeredBy(t, f.eu, "/ns/agent/far", "far", "us") // Envoy alone
-	stopEnvoy()
-	f.eu.startRelay()
-	f.eu.relay.SetLocal([]resource{agent("both", "a", here), agent("young", "y", here), agent("born", "later", here)})
-	stopAgain = f.eu.startEnvoy()
-	f.eu.waitReady()
-	if l := f.eu.log.String(); !strings.Contains(l, "starts from its disk") || strings.Contains(l, "neither hub nor disk") {
-		t.Errorf("log:\n%s", l)
-	}
-	if a, err := get(f.eu.client, f.eu.edge()+"/ns/agent/far"); err != nil || a.status != 200 {
-		t.Errorf("ready, but the first request to another cluster: %v %v", a, err)
-	}
-	answeredBy(t, f.eu, "/born/agent/later", "here", "eu")
-	return stopAgain
-}
-
-// testLateCertificates: relay and Envoy start from the disk, but the API server that has the certificates does not answer yet.
-func testLateCertificates(t *testing.T, f *fleet, stopEnvoy func(), here *pod) {
-	material, _ := f.eu.identity.Get()
-	f.eu.stop()
-	stopEnvoy()
-	f.eu.identity = identity.NewSource()
-	f.eu.startRelay()
-	f.eu.relay.SetLocal([]resource{agent("both", "a", here), agent("young", "y", here)})
-	began := time.Now()
-	f.eu.startEnvoy()
-	f.eu.waitReady()
-	if took := time.Since(began); took > 14*time.Second { // Envoy would wait 15 s for a secret
-		t.Errorf("the edge waited %v for certificates", took)
-	}
-	answeredBy(t, f.eu, "/both/agent/a", "here", "eu")
-	if err := f.eu.identity.Set(material); err != nil {
-		t.Fatal(err)
-	}
-	answeredBy(t, f.eu, "/ns/agent/far", "far", "us")
 	answeredBy(t, f.us, "/young/agent/y", "here", "eu")
 }
 

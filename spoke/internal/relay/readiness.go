@@ -2,6 +2,8 @@ package relay
 
 import (
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,21 +12,28 @@ import (
 )
 
 // readiness decides when /-/ready answers 200: when there is a view to serve (the hub's, the disk's, or, after a while, the
-// local resources alone), the local resources have been read, and all tables that were there when Envoy's stream began, or when the view came, are acknowledged
-// or quarantined. Envoy's own /ready is true after the first chunk.
+// local resources alone), the local resources and the certificate have been read, and all tables that were there when Envoy's stream began, or when the view
+// came, are acknowledged or quarantined. Envoy's own /ready is true after the first chunk.
+//
+// A cluster that Envoy has acknowledged, endpoints and all, is not given to its workers before it has the cluster's secrets, which
+// come on other streams: so those are waited for, too. Until then a request to another cluster would be answered 503.
 type readiness struct {
 	log     *slog.Logger
 	metrics *metrics
 	tables  func() []delta.Resource // the tables as they stand
+	keys    func() []string         // secrets that Envoy needs for other clusters; none while there is no certificate
 	set     func(ready bool)
 
 	mu      sync.Mutex
 	sourced bool
-	local   bool              // this cluster's resources have been read
-	stream  uint64            // the newest one of Envoy; 0: none
-	waiting map[string]string // table -> version; nil before there is something to wait for
-	opened  map[string]string // what there was when the stream began
-	settled map[string]string // what the stream has acknowledged or refused for good
+	local   bool                // this cluster's resources have been read
+	leaf    bool                // the certificate has been read, or is not to be waited for
+	stream  uint64              // the newest one of Envoy; 0: none
+	waiting map[string]string   // table -> version; nil before there is something to wait for
+	unkeyed map[string]bool     // secrets that are waited for
+	keyed   map[uint64][]string // SDS stream of Envoy -> secrets that it has
+	opened  map[string]string   // what there was when the stream began
+	settled map[string]string   // what the stream has acknowledged or refused for good
 	began   time.Time
 	ready   bool
 }
@@ -56,6 +65,17 @@ func (r *readiness) Local() {
 	}
 }
 
+// Leaf says that the certificate has been read, or that it is not to be waited for any longer: before, a router that had one would
+// be ready and refuse what is in other clusters.
+func (r *readiness) Leaf() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.leaf {
+		r.leaf = true
+		r.begin()
+	}
+}
+
 // Opened is the start of Envoy's ADS stream. An Envoy that starts anew is not ready because the one before it was.
 func (r *readiness) Opened(stream uint64) {
 	r.mu.Lock()
@@ -79,7 +99,7 @@ func (r *readiness) Closed(stream uint64) {
 
 // begin needs the lock.
 func (r *readiness) begin() {
-	if !r.sourced || !r.local || r.stream == 0 {
+	if !r.sourced || !r.local || !r.leaf || r.stream == 0 {
 		return
 	}
 	r.waiting, r.began = map[string]string{}, time.Now()
@@ -88,7 +108,39 @@ func (r *readiness) begin() {
 			r.waiting[t.Name] = t.Version
 		}
 	}
+	r.unkeyed = map[string]bool{}
+	for _, name := range r.keys() {
+		r.unkeyed[name] = true
+	}
+	for _, names := range r.keyed {
+		for _, name := range names {
+			delete(r.unkeyed, name)
+		}
+	}
 	r.decide()
+}
+
+// Keyed says that Envoy has a secret, or refuses it for good.
+func (r *readiness) Keyed(stream uint64, name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.keyed == nil {
+		r.keyed = map[uint64][]string{}
+	}
+	if !slices.Contains(r.keyed[stream], name) {
+		r.keyed[stream] = append(r.keyed[stream], name)
+	}
+	if r.unkeyed[name] {
+		delete(r.unkeyed, name)
+		r.decide()
+	}
+}
+
+// Unkeyed is the end of an SDS stream: the next Envoy has nothing yet.
+func (r *readiness) Unkeyed(stream uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.keyed, stream)
 }
 
 // Settled is an acknowledgement, or a quarantine, of a version.
@@ -143,20 +195,21 @@ func (r *readiness) Synced(stream uint64, typeURL string) {
 	r.decide()
 }
 
-// GiveUp stops waiting for tables that are held back, for clusters that never come.
-func (r *readiness) GiveUp() {
+// GiveUp stops waiting, after some time, for tables that are held back for clusters that never come, and for secrets.
+func (r *readiness) GiveUp(after time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.waiting) == 0 {
+	if len(r.waiting)+len(r.unkeyed) == 0 || time.Since(r.began) < after {
 		return
 	}
-	r.log.Error("tables are not acknowledged yet; the router becomes ready without them", "tables", len(r.waiting))
-	r.waiting = map[string]string{}
+	r.log.Error("tables or secrets are not acknowledged yet; the router becomes ready without them",
+		"tables", len(r.waiting), "secrets", slices.Sorted(maps.Keys(r.unkeyed)))
+	r.waiting, r.unkeyed = map[string]string{}, nil
 	r.decide()
 }
 
 func (r *readiness) decide() {
-	ready := r.waiting != nil && len(r.waiting) == 0
+	ready := r.waiting != nil && len(r.waiting)+len(r.unkeyed) == 0
 	if ready && !r.ready {
 		r.log.Info("the router is ready", "after", time.Since(r.began))
 	}

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -18,7 +19,8 @@ func TestATableThatGoesIsNotWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	tables := scopes("ns/a", "ns/b")
-	r := &readiness{log: slog.New(slog.DiscardHandler), metrics: m, set: func(bool) {}, tables: func() []delta.Resource { return tables }}
+	r := &readiness{log: slog.New(slog.DiscardHandler), metrics: m, set: func(bool) {}, tables: func() []delta.Resource { return tables }, keys: func() []string { return nil }}
+	r.Leaf()
 	ready := func(when string, want bool) {
 		t.Helper()
 		if r.Ready() != want {
@@ -45,4 +47,64 @@ func TestATableThatGoesIsNotWaitedFor(t *testing.T) {
 	ready("while one is left", false)
 	remove("ns/b")
 	ready("with no table at all", true)
+}
+
+// TestSecretsAreWaitedFor: a cluster that Envoy has acknowledged is of no use to it before it has the secrets, of which each comes on a
+// stream of its own.
+func TestSecretsAreWaitedFor(t *testing.T) {
+	m, err := newMetrics(prometheus.NewRegistry(), func() float64 { return 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables := scopes("ns/a")
+	keys := []string{identitySecret, bundleSecret}
+	r := &readiness{log: slog.New(slog.DiscardHandler), metrics: m, set: func(bool) {}, tables: func() []delta.Resource { return tables }, keys: func() []string { return keys }}
+	ready := func(when string, want bool) {
+		t.Helper()
+		if r.Ready() != want {
+			t.Errorf("%s: ready %v", when, !want)
+		}
+	}
+	settle := func(stream uint64) { r.Settled(stream, router.ScopeType, "ns/a", "v-ns/a") }
+	r.Source("disk", false)
+	r.Local()
+	r.Opened(1)
+	settle(1)
+	ready("before the certificate was read", false)
+	r.Leaf()
+	ready("before Envoy has the secrets", false)
+	r.Keyed(11, identitySecret)
+	ready("with one of two", false)
+	r.Keyed(12, bundleSecret)
+	ready("with both", true)
+	keys = []string{identitySecret, bundleSecret, "later"}
+	r.Keyed(11, identitySecret)
+	ready("whatever comes later", true)
+	keys = keys[:2]
+
+	r.Opened(2) // the same Envoy, whose SDS streams live on
+	settle(2)
+	ready("when the tables' stream alone broke", true)
+
+	r.Closed(2)
+	r.Unkeyed(11)
+	r.Unkeyed(12)
+	r.Opened(3)
+	settle(3)
+	ready("with another Envoy, which has no secret", false)
+	r.Keyed(13, bundleSecret)
+	r.GiveUp(time.Hour)
+	ready("before it was waited for long enough", false)
+	r.GiveUp(0)
+	ready("when it was waited for in vain", true)
+	r.Opened(4)
+	settle(4)
+	ready("with yet another Envoy, which is waited for anew", false)
+	r.GiveUp(0)
+	ready("and given up anew", true)
+
+	keys = nil
+	r.Opened(5)
+	settle(5)
+	ready("without a certificate", true)
 }

@@ -85,9 +85,12 @@ func New(cfg Config) (*Relay, error) {
 	}
 	r.ready = &readiness{log: cfg.Log, metrics: r.metrics, set: r.core.SetReady, tables: func() []delta.Resource {
 		return all(r.core.tables[router.ScopeType])
-	}}
+	}, keys: r.keys}
 	r.core.removed = r.ready.Removed
 	r.openDisk()
+	if r.store == nil || r.store.Header().UID8 == "" {
+		r.ready.Leaf()
+	}
 	return r, nil
 }
 
@@ -191,28 +194,41 @@ func (r *Relay) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// waitPatiently makes the router ready when nothing else does.
+// waitPatiently makes the router ready when nothing else does, with this Envoy or a later one.
 func (r *Relay) waitPatiently(ctx context.Context) error {
-	for i := range 2 {
+	tick := time.NewTicker(r.cfg.Patience)
+	defer tick.Stop()
+	for first := true; ; first = false {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(r.cfg.Patience):
+		case <-tick.C:
 		}
-		if i == 0 {
+		if first {
 			r.core.After(func() {
+				r.ready.Leaf()
 				r.ready.Source("local", true)
 				r.ready.Local()
 			})
 			continue
 		}
-		r.ready.GiveUp()
+		r.ready.GiveUp(r.cfg.Patience)
 	}
-	return nil
+}
+
+// keys are the secrets that Envoy needs to reach other clusters.
+func (r *Relay) keys() []string {
+	if _, ok := r.cfg.Identity.Leaf(); !ok {
+		return nil
+	}
+	return []string{identitySecret, bundleSecret}
 }
 
 func (r *Relay) identityChanged(m identity.Material, leaf bool) {
 	r.core.SetCertificates(leaf)
+	if leaf {
+		r.core.After(r.ready.Leaf)
+	}
 	if !leaf || r.store == nil {
 		return
 	}

@@ -36,9 +36,9 @@ func (t *trusting) served(m identity.Material, rs []delta.Resource) {
 	}
 }
 
-// observer hears Envoy's acknowledgements.
+// observer hears Envoy's acknowledgements, and what an Envoy that outlived the relay before this one still has of it.
 func (t *trusting) observer() delta.Observer {
-	return delta.Observer{Acked: func(_ delta.Stream, _, name, version string) {
+	has := func(_ delta.Stream, _, name, version string) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		switch name {
@@ -51,7 +51,8 @@ func (t *trusting) observer() delta.Observer {
 				t.acked.Authority = authority
 			}
 		}
-	}}
+	}
+	return delta.Observer{Acked: has, Resumed: has}
 }
 
 // ServeHTTP answers what Envoy uses; empty strings before it has acknowledged anything.

@@ -32,7 +32,7 @@ func (r *Relay) server() *grpc.Server {
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(delta.MaxMessageBytes))
 	serve(view, delta.Observers(delta.Metrics(r.cfg.Registry, "isthmus_relay"), r.observer())).
 		Register(only{g, discoveryv3.AggregatedDiscoveryService_ServiceDesc.ServiceName})
-	serve(&delta.View{Tables: []*delta.Table{r.secrets}}, r.trusting.observer()).
+	serve(&delta.View{Tables: []*delta.Table{r.secrets}}, delta.Observers(r.trusting.observer(), r.keyed())).
 		Register(only{g, secretv3.SecretDiscoveryService_ServiceDesc.ServiceName})
 	return g
 }
@@ -67,6 +67,14 @@ func (r *Relay) observer() delta.Observer {
 		Closed: func(s delta.Stream, _ error) { r.ready.Closed(s.ID) },
 		Synced: func(s delta.Stream, typeURL string) { r.ready.Synced(s.ID, typeURL) },
 	}
+}
+
+// keyed follows which secrets Envoy has.
+func (r *Relay) keyed() delta.Observer {
+	has := func(s delta.Stream, _, name, _ string) { r.ready.Keyed(s.ID, name) }
+	return delta.Observer{Acked: has, Resumed: has,
+		Quarantined: func(s delta.Stream, _, name, _, _ string) { r.ready.Keyed(s.ID, name) },
+		Closed:      func(s delta.Stream, _ error) { r.ready.Unkeyed(s.ID) }}
 }
 
 // followHub follows the hub from the moment that this spoke has a certificate. Each certificate has a connection of its own:
