@@ -102,7 +102,7 @@ func (s *site) startRelay() {
 		Registry:   s.reg,
 		Log:        slog.New(slog.NewTextHandler(s.log, nil)),
 		Patience:   s.wait(),
-		Probe:      probe.Options{Interval: 200 * time.Millisecond, Timeout: 500 * time.Millisecond},
+		Probe:      probe.Options{Interval: 200 * time.Millisecond, Timeout: 5 * time.Second}, // who does not listen is known at once
 	})
 	if err != nil {
 		s.t.Fatal(err)

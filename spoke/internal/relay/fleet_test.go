@@ -116,7 +116,8 @@ func fromYAML(t *testing.T, name string, m proto.Message, text string) delta.Res
 // fleetCluster is a cluster as the hub serves it.
 func hubCluster(t *testing.T, name string) delta.Resource {
 	t.Helper()
-	const sds = `{api_config_source: {api_type: DELTA_GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: sds}}]}, resource_api_version: V3}`
+	// The hub's clusters have Envoy wait 15 s for a secret; here it waits for ever, so that a test finds out whether something else waits for it.
+	const sds = `{api_config_source: {api_type: DELTA_GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: sds}}]}, resource_api_version: V3, initial_fetch_timeout: 0s}`
 	return fromYAML(t, name, &clusterv3.Cluster{}, strings.ReplaceAll(`
 name: `+name+`
 type: EDS

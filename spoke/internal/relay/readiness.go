@@ -29,6 +29,7 @@ type readiness struct {
 	local   bool                // this cluster's resources have been read
 	leaf    bool                // the certificate has been read, or is not to be waited for
 	stream  uint64              // the newest one of Envoy; 0: none
+	lived   uint64              // a stream of an Envoy that outlived another relay
 	waiting map[string]string   // table -> version; nil before there is something to wait for
 	unkeyed map[string]bool     // secrets that are waited for
 	keyed   map[uint64][]string // SDS stream of Envoy -> secrets that it has
@@ -88,6 +89,21 @@ func (r *readiness) Opened(stream uint64) {
 	r.begin()
 }
 
+// Lived says that Envoy has resources of an earlier stream: it outlived the relay that served them, and has its secrets. That it asks for
+// these again may come a second after its tables' stream, in which the router must not be taken for one that is not ready.
+func (r *readiness) Lived(stream uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stream != stream || r.lived == stream {
+		return
+	}
+	r.lived = stream
+	if len(r.unkeyed) > 0 {
+		r.unkeyed = nil
+		r.decide()
+	}
+}
+
 // Closed is the end of a stream.
 func (r *readiness) Closed(stream uint64) {
 	r.mu.Lock()
@@ -108,16 +124,25 @@ func (r *readiness) begin() {
 			r.waiting[t.Name] = t.Version
 		}
 	}
-	r.unkeyed = map[string]bool{}
+	r.unkeyed = r.missing()
+	r.decide()
+}
+
+// missing needs the lock.
+func (r *readiness) missing() map[string]bool {
+	if r.lived == r.stream {
+		return nil
+	}
+	out := map[string]bool{}
 	for _, name := range r.keys() {
-		r.unkeyed[name] = true
+		out[name] = true
 	}
 	for _, names := range r.keyed {
 		for _, name := range names {
-			delete(r.unkeyed, name)
+			delete(out, name)
 		}
 	}
-	r.decide()
+	return out
 }
 
 // Keyed says that Envoy has a secret, or refuses it for good.

@@ -103,6 +103,14 @@ func TestSecretsAreWaitedFor(t *testing.T) {
 	r.GiveUp(0)
 	ready("and given up anew", true)
 
+	r.Opened(6)
+	settle(6)
+	ready("before this Envoy says that it has resources of an earlier stream", false)
+	r.Lived(5)
+	ready("what another stream says", false)
+	r.Lived(6)
+	ready("when it has outlived a relay", true)
+
 	keys = nil
 	r.Opened(5)
 	settle(5)

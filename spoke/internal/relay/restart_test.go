@@ -75,12 +75,8 @@ func testLateCertificates(t *testing.T, f *fleet, stopEnvoy func(), here *pod) {
 	f.eu.patience = time.Second // it waits for the certificate that it once had, but not for long
 	f.eu.startRelay()
 	f.eu.relay.SetLocal([]resource{agent("both", "a", here), agent("young", "y", here)})
-	began := time.Now()
 	f.eu.startEnvoy()
-	f.eu.waitReady()
-	if took := time.Since(began); took > 14*time.Second { // Envoy would wait 15 s for a secret
-		t.Errorf("the edge waited %v for certificates", took)
-	}
+	f.eu.waitReady() // Envoy waits for the secrets of its clusters for ever, and the edge does not
 	answeredBy(t, f.eu, "/both/agent/a", "here", "eu")
 	if err := f.eu.identity.Set(material); err != nil {
 		t.Fatal(err)

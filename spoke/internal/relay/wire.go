@@ -63,9 +63,10 @@ func (r *Relay) observer() delta.Observer {
 			r.cfg.Log.Error("Envoy refused a resource; this version of it is not sent again", "type", typeURL, "name", name, "detail", detail)
 			r.ready.Settled(s.ID, typeURL, name, version)
 		},
-		Opened: func(s delta.Stream) { r.ready.Opened(s.ID) },
-		Closed: func(s delta.Stream, _ error) { r.ready.Closed(s.ID) },
-		Synced: func(s delta.Stream, typeURL string) { r.ready.Synced(s.ID, typeURL) },
+		Resumed: func(s delta.Stream, _, _, _ string) { r.ready.Lived(s.ID) },
+		Opened:  func(s delta.Stream) { r.ready.Opened(s.ID) },
+		Closed:  func(s delta.Stream, _ error) { r.ready.Closed(s.ID) },
+		Synced:  func(s delta.Stream, typeURL string) { r.ready.Synced(s.ID, typeURL) },
 	}
 }
 
