@@ -11,9 +11,11 @@ type Epoch struct {
 	UID        string
 	Supersedes []string
 	Mark       string // may be empty
+	// Incomplete are the spokes, by name, that this hub does not know completely: what it lacks of them nobody has withdrawn.
+	Incomplete []string
 }
 
-// String is "<uid>", "<uid>;supersedes=<uid>,<uid>", each with or without ";mark=<mark>".
+// String is "<uid>", "<uid>;supersedes=<uid>,<uid>", each with or without ";mark=<mark>" and ";incomplete=<name>,<name>".
 func (e Epoch) String() string {
 	out := e.UID
 	if len(e.Supersedes) > 0 {
@@ -22,7 +24,15 @@ func (e Epoch) String() string {
 	if e.Mark != "" {
 		out += mark + e.Mark
 	}
-	return out
+	return out + IncompleteSuffix(e.Incomplete)
+}
+
+// IncompleteSuffix is what Epoch.String appends for the spokes that are not known completely; empty for none.
+func IncompleteSuffix(spokes []string) string {
+	if len(spokes) == 0 {
+		return ""
+	}
+	return incomplete + strings.Join(spokes, ",")
 }
 
 // ParseEpoch reads what String wrote. What it does not know it leaves out.
@@ -35,6 +45,9 @@ func ParseEpoch(identifier string) Epoch {
 		}
 		if m, ok := strings.CutPrefix(";"+part, mark); ok {
 			e.Mark = m
+		}
+		if list, ok := strings.CutPrefix(";"+part, incomplete); ok && list != "" {
+			e.Incomplete = strings.Split(list, ",")
 		}
 	}
 	return e
@@ -57,6 +70,7 @@ func number(mark string) uint64 {
 const (
 	supersedes = ";supersedes="
 	mark       = ";mark="
+	incomplete = ";incomplete="
 )
 
 // SeenField is the field of a node's metadata in which a client says which epoch and mark it has seen, as Epoch.String writes them.

@@ -12,12 +12,14 @@ import (
 
 func TestEpoch(t *testing.T) {
 	for text, want := range map[string]Epoch{
-		"":                        {},
-		"a":                       {UID: "a"},
-		"a;supersedes=b":          {UID: "a", Supersedes: []string{"b"}},
-		"a;supersedes=b,c-d":      {UID: "a", Supersedes: []string{"b", "c-d"}},
-		"a;mark=7.x.y":            {UID: "a", Mark: "7.x.y"},
-		"a;supersedes=b;mark=7.x": {UID: "a", Supersedes: []string{"b"}, Mark: "7.x"},
+		"":                            {},
+		"a":                           {UID: "a"},
+		"a;supersedes=b":              {UID: "a", Supersedes: []string{"b"}},
+		"a;supersedes=b,c-d":          {UID: "a", Supersedes: []string{"b", "c-d"}},
+		"a;mark=7.x.y":                {UID: "a", Mark: "7.x.y"},
+		"a;supersedes=b;mark=7.x":     {UID: "a", Supersedes: []string{"b"}, Mark: "7.x"},
+		"a;incomplete=eu":             {UID: "a", Incomplete: []string{"eu"}},
+		"a;mark=7.x;incomplete=eu,us": {UID: "a", Mark: "7.x", Incomplete: []string{"eu", "us"}},
 	} {
 		got := ParseEpoch(text)
 		if !reflect.DeepEqual(got, want) {
