@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -88,8 +89,9 @@ type Engine struct {
 	views   map[federate.View]*delta.Table
 	members map[string]*membership
 	notices map[types.UID]*notice
-	epoch   string        // what streams that are open were begun under
-	changed chan struct{} // closed by the next build
+	epoch   string                 // what streams that are open were begun under
+	unknown atomic.Pointer[string] // appended to the identifier: the spokes that are not known completely
+	changed chan struct{}          // closed by the next build
 }
 
 // membership is a spoke as its streams know it; done ends them.
@@ -126,7 +128,7 @@ func New(o Options) (*Engine, error) {
 		open: make(chan struct{}), views: map[federate.View]*delta.Table{}, members: map[string]*membership{}, notices: map[types.UID]*notice{}, changed: make(chan struct{}),
 		sure: map[string]bool{}, epoch: unmarked(o.Epoch.Identifier()),
 	}
-	e.server = delta.NewServer(delta.Options{View: e.view, Identify: o.Epoch.Identifier, Observe: delta.Observers(delta.Metrics(o.Registerer, "isthmus_hub"), e.observer())})
+	e.server = delta.NewServer(delta.Options{View: e.view, Identify: e.identifier, Observe: delta.Observers(delta.Metrics(o.Registerer, "isthmus_hub"), e.observer())})
 	if err := delta.TableMetrics(o.Registerer, "isthmus_hub", e.served); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
@@ -167,6 +169,8 @@ func (e *Engine) Start(ctx context.Context) error {
 	defer backlog.Stop()
 	lively := e.o.Liveness.Changed()
 	anew, marked := e.o.Epoch.Changed(), e.o.Epoch.Marked()
+	tell, told := time.NewTicker(tellEvery), ""
+	defer tell.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -182,6 +186,11 @@ func (e *Engine) Start(ctx context.Context) error {
 		case <-marked:
 			marked = e.o.Epoch.Marked()
 			e.server.Tell()
+		case <-tell.C:
+			if now := e.identifier(); now != told {
+				told = now
+				e.server.Tell()
+			}
 		case <-e.o.Registry.Backlog():
 			if due, ok := slow.wake(time.Now()); ok {
 				backlog.Reset(due)
@@ -235,9 +244,12 @@ func (e *Engine) apply(c registry.Changes) int {
 	e.mu.Lock()
 	assigned := e.b.assigned
 	p := e.b.apply(c)
+	before := unknown(e.taken)
 	e.taken = c
 	e.remember(c)
+	e.doubt(before, unknown(c)) // who is told of the tables below is told what not to believe of them
 	e.publish(p)
+	e.doubt(unknown(c))
 	e.endStreams()
 	e.noteNotices(c)
 	e.record(assigned)
@@ -297,7 +309,7 @@ func (e *Engine) serve(why string) {
 	waiting := incomplete(e.taken)
 	e.mu.RUnlock()
 	if len(waiting) > 0 {
-		e.o.Log.Warn("Serving although spokes are not known completely; what they declared before and do not declare now is withdrawn", "spokes", waiting)
+		e.o.Log.Warn("Serving although spokes are not known completely; what this hub lacks of them stays with the routers that have it", "spokes", waiting)
 	}
 	e.o.Log.Info("Serving xDS", "reason", why)
 	e.metrics.serving.Set(1)

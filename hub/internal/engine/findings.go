@@ -21,9 +21,6 @@ func (e *Engine) Changes() <-chan struct{} {
 	return e.changed
 }
 
-// stalled says whether a spoke is held as it was because its report and slices do not agree.
-func stalled(f registry.Facts) bool { return !f.Complete && (f.Reported || f.Resources > 0) }
-
 // Spoke counts a spoke's accepted resources, those on which it and another spoke disagree, and its rejected entries; stale
 // says that what is no longer declared is kept until report and slices agree.
 func (e *Engine) Spoke(name string) (exported, conflicts, rejected int, stale bool) {

@@ -278,6 +278,8 @@ type peer struct {
 	epoch     string        // the only one of which anything is taken
 	hold      chan struct{} // when not nil, updates are taken in only once it is closed
 	before    func()        // when not nil, called before each answer
+
+	incomplete []string // spokes that are not known completely, as was told last
 }
 
 // connect follows the engine with a certificate until the test ends.

@@ -57,11 +57,15 @@ func (p *peer) apply(ctx context.Context, u delta.Update) error {
 			return ctx.Err()
 		}
 	}
-	if u.Identifier != epoch {
+	told := delta.ParseEpoch(u.Identifier)
+	incomplete := told.Incomplete
+	told.Incomplete = nil
+	if told.String() != epoch {
 		return fmt.Errorf("epoch %q, want %q", u.Identifier, epoch)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.incomplete = incomplete
 	if p.held[u.Type] == nil {
 		p.held[u.Type] = map[string]delta.Resource{}
 	}

@@ -72,6 +72,8 @@ type subject struct {
 	uid types.UID
 	// foreign: the namespace is not ours, so neither are Lease and report.
 	foreign bool
+	// routers are those that its status names: what was last accepted of a report.
+	routers []v1alpha1.RouterAddress
 }
 
 // New returns an Observer; add it to the manager, or call Start.
@@ -191,8 +193,13 @@ func (o *Observer) judge(spoke string) {
 		return
 	}
 	var k Knowledge
-	if r := o.reports[spoke]; r != nil && !s.foreign {
+	switch r := o.reports[spoke]; {
+	case s.foreign:
+	case r != nil:
 		k = o.judgeReport(spoke, r)
+	default: // that a report is gone says nothing: its routers stay where they were
+		k = judge(o.policy, s.routers, o.lookup)
+		k.Refused = nil // which was told of the report
 	}
 	v := o.decided.Spokes[spoke]
 	k.Availability, k.Reach = v.Presence, v.Reach
@@ -219,15 +226,18 @@ func (o *Observer) judgeReport(spoke string, r *v1alpha1.SpokeReport) Knowledge 
 		}
 		return k
 	}
-	k := judge(o.policy, r.Spec.Routers, func(host string) lookup {
-		if n := o.names[host]; n != nil {
-			return n.lookup
-		}
-		return lookup{}
-	})
+	k := judge(o.policy, r.Spec.Routers, o.lookup)
 	k.Reported, k.Version, k.Session = true, r.Spec.Version, r.Spec.Session
 	k.Trust = r.Spec.Trust
 	return k
+}
+
+// lookup is what is known of a host name; o.mu is held.
+func (o *Observer) lookup(host string) lookup {
+	if n := o.names[host]; n != nil {
+		return n.lookup
+	}
+	return lookup{}
 }
 
 func (o *Observer) broadcast() {

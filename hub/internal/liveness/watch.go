@@ -91,6 +91,7 @@ func (o *Observer) spokeSeen(obj any, initial bool) {
 		}
 		o.doubt()
 	}
+	old.routers = s.Status.Routers
 	if foreign := joined != nil && joined.Reason == v1alpha1.ReasonNamespaceConflict; foreign != old.foreign {
 		old.foreign = foreign
 		o.doubt()

@@ -12,6 +12,7 @@ import (
 type metrics struct {
 	hubConnected prometheus.Gauge
 	stale        prometheus.Gauge
+	held         prometheus.Gauge
 	ready        prometheus.Gauge
 	degraded     prometheus.Gauge
 	resources    *prometheus.GaugeVec
@@ -38,6 +39,7 @@ func newMetrics(reg prometheus.Registerer, viewAge func() float64) (*metrics, er
 	m := &metrics{
 		hubConnected: gauge("hub_connected", "1 while the stream to the hub is up."),
 		stale:        gauge("stale", "1 while the hub serves another epoch and removals are not believed."),
+		held:         gauge("held_routes", "Routes that are kept because the hub does not know a spoke of theirs completely."),
 		ready:        gauge("ready", "1 when /-/ready answers 200."),
 		degraded:     gauge("degraded", "1 when the router became ready without hub and disk."),
 		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "isthmus_relay_resources",
@@ -61,7 +63,7 @@ func newMetrics(reg prometheus.Registerer, viewAge func() float64) (*metrics, er
 	}
 	age := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "isthmus_relay_view_age_seconds",
 		Help: "Seconds since the hub was last connected; 0 while it is, -1 if it never was."}, viewAge)
-	for _, c := range []prometheus.Collector{m.hubConnected, m.stale, m.ready, m.degraded, m.resources, m.overlay, m.probes, m.probeSeconds,
+	for _, c := range []prometheus.Collector{m.hubConnected, m.stale, m.held, m.ready, m.degraded, m.resources, m.overlay, m.probes, m.probeSeconds,
 		m.unreachable, m.diskRecords, m.diskErrors, m.diskFailing, m.siblings, m.refused, m.propagation, age} {
 		if err := reg.Register(c); err != nil {
 			return nil, err

@@ -26,6 +26,8 @@ type mirror struct {
 	whole     bool // what is held is all of a view: of the disk, a sibling or the hub
 	connected bool
 	lastSeen  time.Time
+
+	incomplete holds
 }
 
 type mirrorType struct {
@@ -34,12 +36,15 @@ type mirrorType struct {
 	kept     map[string]bool            // withdrawn by an epoch that never served it
 	said     map[string]*delta.Resource // of kept: what the epoch that speaks now said, where that is less than is held
 	synced   bool                       // in this stream
+	heard    map[string]bool            // spoken of in this stream; tables only
+	holds    map[string]*hold           // kept because a spoke is not known completely
 }
 
 func newMirror() *mirror {
-	m := &mirror{types: map[string]*mirrorType{}}
+	m := &mirror{types: map[string]*mirrorType{}, incomplete: holds{doubted: map[string]bool{}}}
 	for t := range mirrored {
-		m.types[t] = &mirrorType{versions: map[string]string{}, served: map[string]bool{}, kept: map[string]bool{}, said: map[string]*delta.Resource{}}
+		m.types[t] = &mirrorType{versions: map[string]string{}, served: map[string]bool{}, kept: map[string]bool{}, said: map[string]*delta.Resource{},
+			heard: map[string]bool{}, holds: map[string]*hold{}}
 	}
 	return m
 }
@@ -140,7 +145,7 @@ func (m *mirror) held(typeURL string) map[string]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	mt := m.types[typeURL]
-	mt.synced = false
+	m.begin(mt)
 	return maps.Clone(mt.versions)
 }
 

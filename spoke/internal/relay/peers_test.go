@@ -2,10 +2,8 @@ package relay
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,73 +11,9 @@ import (
 	"sync"
 	"testing"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/status"
-
-	"github.com/isthmus-dev/isthmus/internal/delta"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/spoke/internal/router"
-	"github.com/isthmus-dev/isthmus/test/freeport"
 )
-
-// hub is a real delta server over mTLS; the test writes its tables.
-type hub struct {
-	t      *testing.T
-	addr   string
-	epoch  string
-	tables map[string]*delta.Table
-	server *grpc.Server
-	src    *identity.Source
-}
-
-func startHub(t *testing.T, ca *authority) *hub {
-	t.Helper()
-	h := &hub{t: t, addr: freeport.Address(t), epoch: "epoch-1", src: identity.NewSource()}
-	if err := h.src.Set(ca.issue(identity.HubURI("fleet"), identity.HubDNSName("fleet"))); err != nil {
-		t.Fatal(err)
-	}
-	h.empty()
-	h.start()
-	t.Cleanup(func() { h.server.Stop() })
-	return h
-}
-
-// empty is a hub that lost everything.
-func (h *hub) empty() {
-	h.tables = map[string]*delta.Table{}
-	for typeURL := range mirrored {
-		h.tables[typeURL] = delta.NewTable(typeURL)
-	}
-}
-
-func (h *hub) start() {
-	h.t.Helper()
-	l, err := net.Listen("tcp", h.addr)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.addr = l.Addr().String()
-	v := &delta.View{}
-	for _, t := range order {
-		if h.tables[t] != nil {
-			v.Tables = append(v.Tables, h.tables[t])
-		}
-	}
-	s := delta.NewServer(delta.Options{Identifier: h.epoch, View: func(ctx context.Context, _ *corev3.Node) (*delta.View, func(), error) {
-		if _, err := identity.PeerID(ctx); err != nil {
-			return nil, nil, status.Error(codes.Unauthenticated, err.Error())
-		}
-		return v, nil, nil
-	}})
-	h.server = grpc.NewServer(grpc.Creds(credentials.NewTLS(identity.ServerTLS(h.src))))
-	s.Register(h.server)
-	go func() { _ = h.server.Serve(l) }()
-}
-
-func (h *hub) put(typeURL string, rs ...delta.Resource) { h.tables[typeURL].Apply(rs, nil) }
 
 // fleet is two sites, each with a relay and an Envoy, and a hub.
 type fleet struct {

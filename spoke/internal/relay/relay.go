@@ -38,7 +38,9 @@ type Config struct {
 	Registry   prometheus.Registerer
 	Log        *slog.Logger
 	Patience   time.Duration // DefaultPatience by default
-	Probe      probe.Options // intervals; the rest is filled in
+	// ReleasePause is how often it is looked whether something is kept on account of a spoke that the hub knows completely by now; 2 s by default.
+	ReleasePause time.Duration
+	Probe        probe.Options // intervals; the rest is filled in
 	// SiblingAddress, host:port, is where this relay serves its view to other relays of its spoke; empty: it does not.
 	SiblingAddress string
 	// Siblings are the addresses, host:port, of the spoke's other relays. Asked only while nothing is held and no hub answers;
@@ -70,6 +72,9 @@ func New(cfg Config) (*Relay, error) {
 	}
 	if cfg.Patience == 0 {
 		cfg.Patience = DefaultPatience
+	}
+	if cfg.ReleasePause == 0 {
+		cfg.ReleasePause = releasePause
 	}
 	r := &Relay{cfg: cfg, secrets: delta.NewTable(router.SecretType), trusting: newTrusting(), mirror: newMirror(), raw: map[string]*delta.Table{}}
 	for t := range mirrored {
@@ -177,6 +182,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	})
 	if r.cfg.HubAddress != "" {
 		g.Go(func() error { return r.followHub(ctx) })
+		g.Go(func() error { return r.release(ctx) })
 	}
 	g.Go(func() error { return r.waitPatiently(ctx) })
 	if r.cfg.SiblingAddress != "" {

@@ -16,6 +16,7 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/delta"
 	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/spoke/internal/overlay"
+	"github.com/isthmus-dev/isthmus/spoke/internal/router"
 )
 
 // server serves Envoy: all tables on one ADS stream, and the secrets on SDS streams. These are two servers on one socket, so
@@ -183,6 +184,7 @@ func (r *Relay) apply(_ context.Context, u delta.Update) error {
 	r.intake.Lock()
 	defer r.intake.Unlock()
 	u, merged := r.keep(u)
+	u = r.hold(u)
 	v := r.mirror.take(u, merged...)
 	if len(v.kept) > 0 {
 		r.cfg.Log.Error("the hub is of another epoch and lacks what it never served; it is kept", "type", u.Type, "resources", len(v.kept), "epoch", u.Identifier)
@@ -190,6 +192,10 @@ func (r *Relay) apply(_ context.Context, u delta.Update) error {
 	r.metrics.stale.Set(map[bool]float64{true: 1}[r.mirror.stale()])
 	r.core.Mirror(u.Type, u.Upsert, v.remove)
 	r.raw[u.Type].Apply(u.Upsert, v.remove)
+	if u.Type == router.ScopeType {
+		r.dropIdle()
+		r.metrics.held.Set(float64(r.mirror.heldRoutes()))
+	}
 	if r.store != nil {
 		r.store.Put(u.Type, u.Upsert, v.remove)
 		r.store.SetOwner("", v.epoch)
