@@ -144,3 +144,34 @@ func TestNoBadRouterEver(t *testing.T) {
 		}
 	})
 }
+
+// TestAReportThatIsGoneSaysNothing: its routers stay where they were, by the Spoke's status, which a hub that starts reads too.
+func TestAReportThatIsGoneSaysNothing(t *testing.T) {
+	s := &v1alpha1.Spoke{ObjectMeta: metav1.ObjectMeta{Name: "eu", UID: "1"}}
+	for _, h := range []string{"10.0.0.1", "lb.example"} {
+		s.Status.Routers = append(s.Status.Routers, v1alpha1.RouterAddress{Host: h, Port: 15443})
+	}
+	gone := &v1alpha1.SpokeReport{ObjectMeta: metav1.ObjectMeta{Namespace: "isthmus-spoke-eu", Name: "spoke"}}
+	running, started := newBench(t), newBench(t)
+	running.spoke("eu", "1", false)
+	running.report("eu", "10.0.0.1", "lb.example")
+	running.spokeSeen(s, false)
+	running.reportGone(gone)
+	started.spokeSeen(s, true)
+	for _, b := range []*bench{running, started} {
+		b.wantRouters("eu", "10.0.0.1:15443")
+		if k := b.Get("eu"); k.Reported || len(k.Accepted) != 2 || len(k.Refused) != 0 {
+			t.Errorf("what cannot be resolved yet is no address that the status loses: %+v", k)
+		}
+		b.dns.set("lb.example", "10.0.0.2")
+		b.clock.Step(31 * time.Second)
+		b.resolveNow()
+		b.wantRouters("eu", "10.0.0.1:15443", "10.0.0.2:15443")
+		b.report("eu", "10.0.0.3")
+		b.wantRouters("eu", "10.0.0.3:15443")
+	}
+	s.UID, s.Status = "2", v1alpha1.SpokeStatus{}
+	running.reportGone(gone)
+	running.spokeSeen(s, false)
+	running.wantRouters("eu") // another Spoke of that name
+}

@@ -199,7 +199,7 @@ func (o *Observer) judge(spoke string) {
 		k = o.judgeReport(spoke, r)
 	default: // that a report is gone says nothing: its routers stay where they were
 		k = judge(o.policy, s.routers, o.lookup)
-		k.Refused = nil // which was told of the report
+		k.Accepted, k.Refused = s.routers, nil // as it was, resolved already or not
 	}
 	v := o.decided.Spokes[spoke]
 	k.Availability, k.Reach = v.Presence, v.Reach

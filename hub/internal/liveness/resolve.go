@@ -60,11 +60,16 @@ func (o *Observer) resolveDue(ctx context.Context, running *sync.WaitGroup) {
 
 func (o *Observer) wantedNames() map[string]bool {
 	wanted := map[string]bool{}
-	for spoke := range o.spokes {
-		if r := o.reports[spoke]; r != nil && r.Spec.Spoke == spoke {
-			for _, a := range r.Spec.Routers {
-				wanted[a.Host] = true
+	for spoke, s := range o.spokes {
+		routers := s.routers
+		if r := o.reports[spoke]; r != nil {
+			routers = nil
+			if r.Spec.Spoke == spoke {
+				routers = r.Spec.Routers
 			}
+		}
+		for _, a := range routers {
+			wanted[a.Host] = true
 		}
 	}
 	for _, at := range o.opts.HubAddresses {
