@@ -136,7 +136,7 @@ func conflicted(s *scope) metav1.Condition {
 func stale(s *scope) metav1.Condition {
 	if s.counts.stale {
 		return metav1.Condition{Type: v1alpha1.SpokeStale, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonIncomplete,
-			Message: "the spoke's report and its slices do not agree; what was known before is kept"}
+			Message: "the spoke's report and its slices do not agree; what is known of it, and what routers have of it, is kept until they do, or the Spoke is deleted"}
 	}
 	if lost := s.counts.lost; len(lost) > 0 {
 		return metav1.Condition{Type: v1alpha1.SpokeStale, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonStoreRestored,

@@ -53,18 +53,19 @@ func Hold(held delta.Resource, before, said *delta.Resource, d Doubt) (Held, err
 	if err != nil {
 		return out, err
 	}
-	earlier, err := readGroups(before)
+	earlier, err := decodeIfThere(before)
 	if err != nil {
 		return out, err
 	}
-	now, err := readGroups(said)
+	now, err := decodeIfThere(said)
 	if err != nil {
 		return out, err
 	}
+	saidBefore, saidNow := groupsOf(earlier.GetRouteConfiguration()), groupsOf(now.GetRouteConfiguration())
 	kept, doubtful := newGroups(), map[string]bool{}
 	of := groupsOf(was.GetRouteConfiguration())
 	for _, prefix := range of.order {
-		routes, spokes := d.keep(of.routes[prefix], earlier.routes[prefix], now.routes[prefix])
+		routes, spokes := d.keep(of.routes[prefix], saidBefore.routes[prefix], saidNow.routes[prefix])
 		if len(routes) == 0 {
 			continue
 		}
@@ -78,7 +79,7 @@ func Hold(held delta.Resource, before, said *delta.Resource, d Doubt) (Held, err
 	}
 	out.Spokes = slices.Sorted(maps.Keys(doubtful))
 	out.Clusters = kept.clusters()
-	out.Resource, err = kept.into(was, said)
+	out.Resource, err = kept.into(was, now)
 	return out, err
 }
 
@@ -171,15 +172,12 @@ func (g *groups) clusters() []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-func readGroups(r *delta.Resource) (groups, error) {
+// decodeIfThere reads a table; nil for none.
+func decodeIfThere(r *delta.Resource) (*routev3.ScopedRouteConfiguration, error) {
 	if r == nil {
-		return newGroups(), nil
+		return nil, nil //nolint:nilnil // no table has no routes
 	}
-	src, err := decodeScope(*r)
-	if err != nil {
-		return groups{}, err
-	}
-	return groupsOf(src.GetRouteConfiguration()), nil
+	return decodeScope(*r)
 }
 
 func groupsOf(rc *routev3.RouteConfiguration) groups {
@@ -199,15 +197,12 @@ func prefixOf(r *routev3.Route) string {
 	return strings.TrimSuffix(r.GetMatch().GetPathSeparatedPrefix(), "/")
 }
 
-// into puts the groups in front of what is said, in the place of what that says of the same resources. was is what is held, from which the
-// answers for types come that are not said.
-func (g *groups) into(was *routev3.ScopedRouteConfiguration, said *delta.Resource) (delta.Resource, error) {
-	now := proto.CloneOf(was)
-	if said != nil {
-		var err error
-		if now, err = decodeScope(*said); err != nil {
-			return delta.Resource{}, err
-		}
+// into puts the groups in front of what is said (nil: nothing), in the place of what that says of the same resources. was is what is held,
+// from which the answers for types come that are not said.
+func (g *groups) into(was, said *routev3.ScopedRouteConfiguration) (delta.Resource, error) {
+	now := said
+	if now == nil {
+		now = proto.CloneOf(was)
 	}
 	var front []*routev3.Route
 	types := map[string]bool{}

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -292,5 +293,23 @@ func TestRefresh(t *testing.T) {
 	now["us"] = hubAssignment(t, "spoke/us").raw
 	if silent, err := Refresh(back, of); err != nil || silent.Version != back.Version {
 		t.Errorf("a spoke of which the hub names no router keeps those that it had: %v", err)
+	}
+}
+
+// BenchmarkHold is what it costs to keep all 100 routes of a table of which the hub says half.
+func BenchmarkHold(b *testing.B) {
+	var all, half []string
+	for i := range 100 {
+		all = append(all, fmt.Sprintf("agent/a%d=eu,us", i))
+		if i%2 == 0 {
+			half = append(half, fmt.Sprintf("agent/a%d=us", i))
+		}
+	}
+	held, said := tableOf(b, all...), tableOf(b, half...)
+	d := doubt("eu")
+	for b.Loop() {
+		if out, err := Hold(held, nil, &said, d); err != nil || out.Routes != 100 {
+			b.Fatal(out.Routes, err)
+		}
 	}
 }

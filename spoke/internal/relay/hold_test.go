@@ -24,6 +24,8 @@ func (s *site) problem(path string, status int, slug string) func() error {
 func (f *fleet) relayHeard(t *testing.T, s *site) {
 	t.Helper()
 	eventually(t, "the relay has heard all of the hub", func() error {
+		s.relay.intake.Lock() // no update is half taken
+		defer s.relay.intake.Unlock()
 		m := s.relay.mirror
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -124,10 +126,10 @@ func TestADeletedSpokeIsHeldNoLonger(t *testing.T) {
 	f.relayHeard(t, f.eu)
 	f.hub.server.Stop()
 	f.hub.tables[router.ScopeType].Apply(nil, []string{"ns/whole"})
-	f.hub.restart("us")
+	f.hub.restart("us") // with a newer mark, by which relayHeard knows it
 	f.relayHeard(t, f.eu)
 	served := func(typeURL, name string) bool {
-		_, there := f.eu.relay.core.tables[typeURL].Get(name)
+		_, there := f.eu.relay.raw[typeURL].Get(name)
 		return there
 	}
 	if !served(router.ScopeType, "ns/whole") {
