@@ -16,7 +16,7 @@ type Findings interface {
 	// generation of the slice that they refer to. False when no build has seen the slice yet.
 	SliceEntries(slice types.NamespacedName) (entries []v1alpha1.SliceEntryStatus, generation int64, ok bool)
 	// Spoke counts a spoke's accepted resources, those of them that conflict with another spoke's, and its rejected
-	// entries; stale means that report and slices do not agree and what was known before is kept.
+	// entries; stale means that report and slices do not agree and what is known of it is kept.
 	Spoke(name string) (exported, conflicts, rejected int, stale bool)
 	// Limits names the namespaces that are so large that their requests take longer and in which the spoke declares
 	// resources, and counts the spoke's resources of which not all places are used.

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/spoke/internal/router"
 )
 
