@@ -39,8 +39,8 @@ func (s *Source) Prove(csrDER []byte) (chain, signature []byte, err error) {
 }
 
 // Proven returns the spoke whose leaf's key has signed the request, as Prove does, and that leaf. The leaf leads to src's
-// bundle or to a retired CA, as at a handshake, but may have ended: then it is judged as on its last moment, and the caller decides
-// what that is worth.
+// bundle or to a retired CA, as at a handshake, but may have ended, or have yet to begin by a clock that was set back since it was signed: then it
+// is judged as on its last moment, or its first, and the caller decides what that is worth.
 func (s *Source) Proven(csrDER, chainPEM, signature []byte) (ID, *x509.Certificate, error) {
 	l := s.load()
 	if l == nil {
@@ -57,6 +57,9 @@ func (s *Source) Proven(csrDER, chainPEM, signature []byte) (ID, *x509.Certifica
 	at := s.now()
 	if at.After(leaf.NotAfter) {
 		at = leaf.NotAfter
+	}
+	if at.Before(leaf.NotBefore) {
+		at = leaf.NotBefore
 	}
 	if err := leadsTo(l.clients, chain, at, x509.ExtKeyUsageClientAuth); err != nil {
 		return ID{}, nil, fmt.Errorf("identity: leaf: %w", err)

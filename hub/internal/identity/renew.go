@@ -24,6 +24,9 @@ const (
 	maxGrace    = 365 * 24 * time.Hour
 	// leastRetire is how long a replaced CA is accepted for renewals at least: leaves may be older than a shorter life that is set now.
 	leastRetire = 7 * 24 * time.Hour
+	// Bounds of Leaves.apart: 5 minutes, and a seventh of the life.
+	leastApart = 5 * time.Minute
+	apartShare = 7
 )
 
 // Leaves is how long the certificates of spokes and hub live, and what one that has ended is good for.
@@ -50,6 +53,10 @@ func (l Leaves) Validate() error {
 }
 
 func (l Leaves) retire() time.Duration { return max(l.Life, leastRetire) }
+
+// apart is how much later the leaf that a spoke has shown last may have begun than one that has ended and is renewed: replicas of the hub have
+// clocks of their own, and they jump. It is well below the two thirds of its life after which a leaf has been followed by another.
+func (l Leaves) apart() time.Duration { return min(skew, max(leastApart, l.Life/apartShare)) }
 
 // renewedAnnotation on a spoke's ServiceAccount says when the newest leaf that the spoke has shown at a renewal began (RFC 3339).
 const renewedAnnotation = "isthmus.dev/renewed-with"
@@ -107,11 +114,12 @@ func (s *Service) shown(ctx context.Context, spoke *v1alpha1.Spoke, leaf *x509.C
 		switch late := s.opts.Clock.Since(leaf.NotAfter); {
 		case late > s.opts.Leaves.Grace:
 			return fmt.Errorf("%w: at %s, longer ago than the %s within which one is renewed", errEnded, leaf.NotAfter.UTC().Format(time.RFC3339), s.opts.Leaves.Grace)
-		case known && leaf.NotBefore.Add(skew).Before(last): // two replicas of the hub, two clocks
+		case known && leaf.NotBefore.Add(s.opts.Leaves.apart()).Before(last):
 			return fmt.Errorf("%w, and the spoke has used a later one since", errEnded)
 		}
 	}
-	if known && !leaf.NotBefore.After(last) {
+	// One that has not begun was signed while this clock, or another replica's, was ahead: nothing that follows would ever count as later.
+	if leaf.NotBefore.After(s.opts.Clock.Now()) || known && !leaf.NotBefore.After(last) {
 		return nil
 	}
 	mark, err := annotate(map[string]string{renewedAnnotation: leaf.NotBefore.UTC().Format(time.RFC3339)})

@@ -208,9 +208,9 @@ func TestCAIsReplacedBeforeItEnds(t *testing.T) {
 	namespace(t, "ending", nil)
 	clk := clocktesting.NewFakeClock(time.Now())
 	h := newHub(t, "ending", clk)
-	clk.Step(caLife - caLife/renewShare - time.Hour)
+	clk.Step(caLife - caLife/renewShare - skew) // its life has begun that much earlier
 	h.wantPhase(t, Steady)
-	clk.Step(2 * time.Hour)
+	clk.Step(skew + time.Hour)
 	h.wantPhase(t, Distributing)
 }
 

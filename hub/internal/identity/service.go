@@ -65,11 +65,12 @@ type Service struct {
 	told       chan struct{} // closed when unusable changes
 }
 
-// ownLeaf is the hub's serving leaf: made anew when its CA is another, its bundle changed, or at renewAt.
+// ownLeaf is the hub's serving leaf: made anew when its CA is another, its bundle changed, or outside of the time from signed to renewAt. Before it
+// the clock has been set back since: who has the right time may see a leaf that has not begun.
 type ownLeaf struct {
-	signer  *x509.Certificate
-	trusts  string // bundle, retired CAs and cross certificate
-	renewAt time.Time
+	signer          *x509.Certificate
+	trusts          string // bundle, retired CAs and cross certificate
+	signed, renewAt time.Time
 }
 
 // NewService loads the CA, makes it when there is none, and signs the hub's own leaf, so that the port can be opened.
@@ -208,7 +209,7 @@ func (s *Service) renewOwn(now time.Time) error {
 	ca := s.trust.active()
 	bundle, chained := s.trust.bundle(), s.trust.hubChain(nil)
 	trusts := string(bundle) + "|" + string(s.trust.retired) + "|" + string(chained)
-	if s.own.signer.Equal(ca.cert) && s.own.trusts == trusts && now.Before(s.own.renewAt) {
+	if s.own.signer.Equal(ca.cert) && s.own.trusts == trusts && s.own.current(now) {
 		return nil
 	}
 	key, csr, err := identity.NewCSR()
@@ -227,9 +228,15 @@ func (s *Service) renewOwn(now time.Time) error {
 	if err := s.source.Set(m); err != nil {
 		return fmt.Errorf("the hub's leaf: %w", err)
 	}
-	s.own = ownLeaf{signer: ca.cert, trusts: trusts, renewAt: s.renewAfter(now, end)}
+	// Without its monotonic reading, which a clock that is set does not change.
+	now = now.Round(0)
+	s.own = ownLeaf{signer: ca.cert, trusts: trusts, signed: now, renewAt: s.renewAfter(now, end)}
 	s.metrics.leafExpires.Set(float64(end.Unix()))
 	return nil
+}
+
+func (o ownLeaf) current(now time.Time) bool {
+	return !now.Round(0).Before(o.signed.Add(-leastApart)) && now.Round(0).Before(o.renewAt)
 }
 
 // renewAfter is a third of the way from now to the first of the ends, plus up to a tenth of that way again, so that

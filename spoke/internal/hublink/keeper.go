@@ -24,6 +24,8 @@ const (
 	refreshPause = 5 * time.Second
 	// soonestRenewal is how long new credentials are used at least, if they live long enough (leastUse).
 	soonestRenewal = 10 * time.Minute
+	// clockCheck is how often the time of the next renewal is compared with the wall clock.
+	clockCheck = time.Minute
 )
 
 // State of a spoke's membership.
@@ -198,20 +200,30 @@ func (k *Keeper) keep(ctx context.Context, c identity.Credentials) {
 	}
 }
 
-// waitForRenewal returns when it is time; false when ctx ended.
+// waitForRenewal returns when it is time; false when ctx ended. A timer does not see that the wall clock was set, or that the machine was
+// suspended, so it looks at the clock again and again.
 func (k *Keeper) waitForRenewal(ctx context.Context) bool {
-	c, _ := k.Current()
-	now := k.opts.Clock.Now()
-	wait := max(c.RenewAfter.Sub(now), k.leastUse(c)-now.Sub(k.issued))
-	if wait <= 0 || k.behind() { // renew has paused
-		return ctx.Err() == nil
+	for {
+		c, _ := k.Current()
+		now := k.opts.Clock.Now()
+		wait := max(c.RenewAfter.Sub(now), k.leastUse(c)-now.Sub(k.issued))
+		if wait <= 0 || k.behind() { // renew has paused
+			return ctx.Err() == nil
+		}
+		if k.asked(ctx, min(wait, clockCheck)) {
+			return ctx.Err() == nil
+		}
 	}
-	timer := k.opts.Clock.NewTimer(wait)
+}
+
+// asked waits for a while, or until a renewal is asked for: then, and when ctx has ended, it is true.
+func (k *Keeper) asked(ctx context.Context, most time.Duration) bool {
+	timer := k.opts.Clock.NewTimer(most)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return false
 	case <-timer.C():
+		return false
 	case <-k.outdated:
 		k.opts.Log.Info("the hub has another trust bundle or CA in force, renewing now")
 		k.sleep(ctx, time.Duration(rand.Int64N(int64(renewSpread))))
@@ -219,7 +231,7 @@ func (k *Keeper) waitForRenewal(ctx context.Context) bool {
 		k.opts.Log.Info("the hub's API server refused the token, renewing it now")
 		k.sleep(ctx, jitter(refreshPause/5))
 	}
-	return ctx.Err() == nil
+	return true
 }
 
 // renew renews leaf and token by the leaf, for as long as it takes and the leaf lives. False: the hub refuses this spoke, or the leaf

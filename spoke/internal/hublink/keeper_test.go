@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,7 +50,18 @@ type link struct {
 	keeper   *hublink.Keeper
 	src      *identity.Source
 	tokens   int
+	set      atomic.Int64 // how far the spoke's wall clock is from that; timers do not see it
 }
+
+// setClock is a wall clock that was set while timers run on.
+type setClock struct {
+	*clocktesting.FakeClock
+	by *atomic.Int64
+}
+
+func (c setClock) Now() time.Time { return c.FakeClock.Now().Add(time.Duration(c.by.Load())) }
+
+func (c setClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
 
 func newLink(t *testing.T, ns string) *link {
 	t.Helper()
@@ -91,12 +103,13 @@ func (l *link) write(name, text string) {
 
 // start runs a Keeper until the returned function is called, or the test ends.
 func (l *link) start() (stop func()) {
-	l.src = identity.NewSourceAt(l.clock.Now)
+	clk := setClock{l.clock, &l.set}
+	l.src = identity.NewSourceAt(clk.Now)
 	l.keeper = hublink.NewKeeper(hublink.Options{
 		Fleet: hubtest.Fleet, Spoke: "eu", Namespace: l.ns, Kubernetes: l.kube,
-		Issuer:     identity.Client{Address: l.hub.Address(), Fleet: hubtest.Fleet, Now: l.clock.Now},
+		Issuer:     identity.Client{Address: l.hub.Address(), Fleet: hubtest.Fleet, Now: clk.Now},
 		BundleFile: filepath.Join(l.dir, "ca.crt"), TokenFile: filepath.Join(l.dir, "token"),
-		Source: l.src, Clock: l.clock, Log: slog.New(slog.NewTextHandler(l.Output(), nil)), Metrics: l.metrics,
+		Source: l.src, Clock: clk, Log: slog.New(slog.NewTextHandler(l.Output(), nil)), Metrics: l.metrics,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -53,9 +53,10 @@ func untilEnd(pause, left time.Duration) time.Duration {
 // lapse goes on without a leaf that is good.
 func (k *Keeper) lapse(err error) {
 	leaf, _ := k.opts.Source.Leaf()
+	now := k.opts.Clock.Now().UTC().Format(time.RFC3339)
 	k.opts.Log.Error("the certificate has ended: other clusters and this one refuse each other until the hub renews it; it is asked all the time",
-		"ended", leaf.NotAfter, "error", err)
-	k.say(Lapsed, "the certificate ended at "+leaf.NotAfter.UTC().Format(time.RFC3339)+" and is renewed as soon as the hub answers")
+		"ended", leaf.NotAfter, "clock", now, "error", err)
+	k.say(Lapsed, "the certificate ended at "+leaf.NotAfter.UTC().Format(time.RFC3339)+" and is renewed as soon as the hub answers; this clock says "+now)
 }
 
 // renewOnce asks for new credentials by the leaf that is there, and keeps them.

@@ -73,7 +73,7 @@ var figures = []string{"router-kill", "router-freeze", "router-term", "drain", "
 
 // Scenarios are all faults, in the order of the table.
 func Scenarios() []Scenario {
-	all := slices.Concat(processes(), pairs(), links(), agents(), stores(), expiries())
+	all := slices.Concat(processes(), pairs(), links(), agents(), stores(), expiries(), clocks())
 	for i := range all {
 		all[i].Figure = slices.Contains(figures, all[i].Name)
 	}

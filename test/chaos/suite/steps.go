@@ -36,9 +36,12 @@ func run(role, name string, replicas int, args ...string) Step {
 }
 
 // answersOver waits until the client's edge is answered for an agent by the other cluster.
-func answersOver(name string) Step {
+func answersOver(name string) Step { return answers(name, "{other}") }
+
+// answers waits until the client's edge is answered for an agent by a cluster.
+func answers(name, role string) Step {
 	return func(ctx context.Context, s *stage) error {
-		want := s.expand("{other}")
+		want := s.expand(role)
 		return s.await(ctx, name+" at "+s.client.Name+" served by "+want, func(ctx context.Context) error { return s.served(ctx, s.client, name, want) })
 	}
 }
