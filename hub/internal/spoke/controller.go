@@ -14,9 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/isthmus-dev/isthmus/api/v1alpha1"
@@ -165,25 +163,19 @@ func (r *reconciler) setup(mgr manager.Manager) error {
 	if err := mgr.Add(&changePump{reconciler: r, out: changes}); err != nil {
 		return err
 	}
-	byOwner := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-		if name := owner(o); name != "" {
-			return []reconcile.Request{{NamespacedName: client.ObjectKey{Name: name}}}
-		}
-		return nil
-	})
 	return builder.ControllerManagedBy(mgr).
 		Named("spoke").
 		WithOptions(controllerOptions(r.Options)).
 		// Changes of the status count, although it is only ours to write: after an outage of the API server a cache that is
 		// behind shows the status before the last write, so that a look at it finds nothing to write. What arrives later
 		// has to be looked at again.
-		For(&v1alpha1.Spoke{}).
-		Watches(&corev1.Namespace{}, byOwner).
-		Watches(&corev1.ServiceAccount{}, byOwner).
-		Watches(&corev1.Secret{}, byOwner).
-		Watches(&rbacv1.Role{}, byOwner).
-		Watches(&rbacv1.RoleBinding{}, byOwner).
-		WatchesRawSource(source.Channel(changes, &handler.EnqueueRequestForObject{})).
+		Watches(&v1alpha1.Spoke{}, spokeEvents()).
+		Watches(&corev1.Namespace{}, ownedEvents()).
+		Watches(&corev1.ServiceAccount{}, ownedEvents()).
+		Watches(&corev1.Secret{}, ownedEvents()).
+		Watches(&rbacv1.Role{}, ownedEvents()).
+		Watches(&rbacv1.RoleBinding{}, ownedEvents()).
+		WatchesRawSource(source.Channel(changes, spokeEvents())).
 		Complete(r)
 }
 
