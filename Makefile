@@ -148,7 +148,7 @@ test-summary: $(TOOLS)/gotestsum ## The closing lines of the last test run again
 ##@ Measure
 
 .PHONY: bench
-bench: bench-delta bench-lab bench-gateway ## All benchmarks; results to docs/benchmarks.md and docs/benchmarks-gateways.md
+bench: bench-delta bench-lab bench-gateway bench-authz-lab ## All benchmarks; results to docs/benchmarks.md and its pages
 
 .PHONY: bench-delta
 bench-delta: | gcc ## The delta xDS server and other packages: go test -bench
@@ -172,6 +172,11 @@ bench-lab: build tools $(BIN)/bench ## Propagation, requests and memory in the l
 bench-gateway: build tools tools-gateway $(BIN)/bench ## Gateways: a route's way to three clusters beside Envoy Gateway's own share, 1,000 routes, a storm of changes
 	@hack/with-lab.sh bench-gateway --clusters eu,us,ap --hub-cluster eu --gateway envoy-gateway -- \
 	  $(BIN)/lab exec --name bench-gateway -- $(BIN)/bench -gateways -env "$$PWD/$(RESULTS)/bench-gateway.env.json" -lab bench-gateway -out docs/benchmarks-gateways.md $(ARGS)
+
+.PHONY: bench-authz-lab
+bench-authz-lab: build tools $(BIN)/bench ## 1,000 spokes, three real clusters: until their Envoys let in who joins and refuse who is deleted; nobody locked out
+	@hack/with-lab.sh bench-authz --clusters eu,us,ap --hub-cluster eu -- \
+	  $(BIN)/lab exec --name bench-authz -- $(BIN)/bench -authorisation -env "$$PWD/$(RESULTS)/bench-authz.env.json" -lab bench-authz -out docs/benchmarks-authorisation.md $(ARGS)
 
 .PHONY: chaos
 chaos: build tools $(BIN)/chaos ## Every fault under load; results to docs/resilience.md and bin/results/chaos.json (ARGS="-rounds 5": medians)

@@ -32,6 +32,7 @@ type bench struct {
 	opts   options
 	http   *http.Client
 	podIP  string
+	pids   string // the PID namespace of the lab's processes
 	run    int
 	ghosts []*v1alpha1.Spoke
 	agents []*exec.Cmd
@@ -39,6 +40,10 @@ type bench struct {
 
 func newBench(ctx context.Context, f *fleet, o options) (*bench, error) {
 	b := &bench{fleet: f, opts: o, http: &http.Client{Timeout: 10 * time.Second}}
+	var err error
+	if b.pids, err = b.pidNamespace(ctx); err != nil {
+		return nil, err
+	}
 	for _, c := range []cluster{f.at, f.from} {
 		ns := &corev1.Namespace{}
 		ns.Name = benchNamespace
@@ -50,7 +55,6 @@ func newBench(ctx context.Context, f *fleet, o options) (*bench, error) {
 			return nil, err
 		}
 	}
-	var err error
 	if b.podIP, err = podIP(ctx, f.from, "agent-"+backend+f.from.Name); err != nil {
 		b.close()
 		return nil, err

@@ -30,9 +30,10 @@ type cluster struct {
 
 // fleet is the lab under measurement: the hub's API and its member clusters.
 type fleet struct {
-	hub      client.WithWatch
-	all      []cluster
-	at, from cluster // the first two: requests enter at at, agents run in from
+	hub        client.WithWatch
+	hubCluster string
+	all        []cluster
+	at, from   cluster // the first two: requests enter at at, agents run in from
 }
 
 func loadFleet(path string) (*fleet, error) {
@@ -41,8 +42,8 @@ func loadFleet(path string) (*fleet, error) {
 		return nil, fmt.Errorf("-env: %w", err)
 	}
 	var env struct {
-		Hub      struct{ Kubeconfig string } `json:"hub"`
-		Clusters []clusterEnv                `json:"clusters"`
+		Hub      struct{ Cluster, Kubeconfig string } `json:"hub"`
+		Clusters []clusterEnv                         `json:"clusters"`
 	}
 	if err := json.Unmarshal(raw, &env); err != nil {
 		return nil, fmt.Errorf("-env %s: %w", path, err)
@@ -50,7 +51,7 @@ func loadFleet(path string) (*fleet, error) {
 	if len(env.Clusters) < 2 {
 		return nil, fmt.Errorf("-env %s: %d clusters, 2 are needed", path, len(env.Clusters))
 	}
-	f := &fleet{}
+	f := &fleet{hubCluster: env.Hub.Cluster}
 	if f.hub, err = newClient(env.Hub.Kubeconfig); err != nil {
 		return nil, err
 	}

@@ -271,7 +271,7 @@ func (g *gatewayBench) measure(ctx context.Context, routes int) (gatewayRow, err
 	if row.idle, err = g.idlePass(ctx); err != nil {
 		return row, err
 	}
-	row.memory, err = memory()
+	row.memory, err = g.memory()
 	return row, err
 }
 

@@ -56,8 +56,8 @@ func (t total) meanSince(before total) time.Duration {
 	return time.Duration((t.sum - before.sum) / float64(t.count-before.count) * float64(time.Second))
 }
 
-// readHops reads all hops' histograms, in their order.
-func (b *bench) readHops(ctx context.Context) ([]total, error) {
+// readHops reads hops' histograms, in their order.
+func (b *bench) readHops(ctx context.Context, hops []hop) ([]total, error) {
 	out := make([]total, len(hops))
 	for i, h := range hops {
 		pods, err := b.scrape(ctx, h.at(b.fleet), h.pod, h.port)

@@ -17,6 +17,8 @@ type options struct {
 	duration                                        time.Duration
 	gateways                                        bool
 	routes, gatewayChanges, stormChanges            int
+	authorisation                                   bool
+	spokes, streams, joins                          int
 }
 
 func main() {
@@ -35,12 +37,19 @@ func main() {
 	flag.IntVar(&o.routes, "routes", 1000, "how many routes the large rows of Gateways have")
 	flag.IntVar(&o.gatewayChanges, "gateway-changes", 20, "changes per row of Gateways")
 	flag.IntVar(&o.stormChanges, "storm-changes", 1000, "changes of other routes while one is asked for")
+	flag.BoolVar(&o.authorisation, "authorisation", false, "measure who is let in between routers, and nothing else")
+	flag.IntVar(&o.spokes, "spokes", 1000, "how many spokes there are for -authorisation")
+	flag.IntVar(&o.streams, "streams", 100, "how many of the spokes without a cluster join and follow the hub")
+	flag.IntVar(&o.joins, "joins", 40, "how many spokes join and are deleted, one after the other")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	measure := run
-	if o.gateways {
+	switch {
+	case o.gateways:
 		measure = runGateways
+	case o.authorisation:
+		measure = runAuthorisation
 	}
 	if err := measure(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,14 +17,17 @@ type process struct {
 	kind string // hub, spoke, relay, envoy, envoy-gateway
 }
 
-// processes finds the processes of Isthmus by their command lines. One lab at a time may run during a benchmark.
-func processes() ([]process, error) {
+// processes finds the lab's processes of Isthmus by their command lines. Other labs may run beside it: each has a PID namespace of its own.
+func (b *bench) processes() ([]process, error) {
 	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		return nil, err
 	}
 	var out []process
 	for _, p := range paths {
+		if ns, err := os.Readlink(filepath.Join(filepath.Dir(p), "ns", "pid")); err != nil || ns != b.pids {
+			continue
+		}
 		raw, err := os.ReadFile(p)
 		if err != nil {
 			continue // the process has ended
@@ -33,6 +38,24 @@ func processes() ([]process, error) {
 		}
 	}
 	return out, nil
+}
+
+// pidNamespace is the one that the lab's processes are in.
+func (b *bench) pidNamespace(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, b.opts.labBinary, "status", "--name", b.opts.lab).Output()
+	if err != nil {
+		return "", fmt.Errorf("lab status: %w", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		if len(f) < 5 || f[2] != "running" {
+			continue
+		}
+		if ns, err := os.Readlink("/proc/" + f[4] + "/ns/pid"); err == nil {
+			return ns, nil
+		}
+	}
+	return "", fmt.Errorf("lab status names no process that runs: %s", out)
 }
 
 func kindOf(args []string) string {
@@ -48,8 +71,8 @@ func kindOf(args []string) string {
 }
 
 // memory is the resident set of the largest process of each kind, in MiB.
-func memory() (map[string]int, error) {
-	ps, err := processes()
+func (b *bench) memory() (map[string]int, error) {
+	ps, err := b.processes()
 	if err != nil {
 		return nil, err
 	}
@@ -73,8 +96,8 @@ func memory() (map[string]int, error) {
 }
 
 // cpuOf sums the CPU time of all processes of a kind. /proc counts in ticks of 10 ms (USER_HZ is 100 on Linux).
-func cpuOf(kind string) (time.Duration, error) {
-	ps, err := processes()
+func (b *bench) cpuOf(kind string) (time.Duration, error) {
+	ps, err := b.processes()
 	if err != nil {
 		return 0, err
 	}

@@ -23,14 +23,14 @@ type results struct {
 
 func (b *bench) measure(ctx context.Context, known string) (results, error) {
 	r := results{known: known, requests: map[string]requests{}}
-	before, err := b.readHops(ctx)
+	before, err := b.readHops(ctx, hops)
 	if err != nil {
 		return r, err
 	}
 	if r.propagation, err = b.propagate(ctx, b.opts.changes); err != nil {
 		return r, err
 	}
-	after, err := b.readHops(ctx)
+	after, err := b.readHops(ctx, hops)
 	if err != nil {
 		return r, err
 	}
@@ -48,7 +48,7 @@ func (b *bench) measure(ctx context.Context, known string) (results, error) {
 	for range b.opts.rounds {
 		for _, target := range r.targets {
 			for _, clients := range []int{1, 16} {
-				got, err := load(ctx, urls[target], clients, b.opts.duration)
+				got, err := b.load(ctx, urls[target], clients, b.opts.duration)
 				if err != nil {
 					return r, err
 				}
@@ -61,13 +61,13 @@ func (b *bench) measure(ctx context.Context, known string) (results, error) {
 		sort.Slice(all, func(i, j int) bool { return all[i].p50 < all[j].p50 })
 		r.requests[key] = all[len(all)/2]
 	}
-	r.memory, err = memory()
+	r.memory, err = b.memory()
 	return r, err
 }
 
 func report(o options, packages []packageRow, rows ...results) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "# Benchmarks\n\n`make bench`, %s, %d cores, %s, %s. One run; clusters, load and measurement share the machine. Gateways: [benchmarks-gateways.md](benchmarks-gateways.md).\n",
+	fmt.Fprintf(&s, "# Benchmarks\n\n`make bench`, %s, %d cores, %s, %s. One run; clusters, load and measurement share the machine. Gateways: [benchmarks-gateways.md](benchmarks-gateways.md); the authorisation between routers: [benchmarks-authorisation.md](benchmarks-authorisation.md).\n",
 		time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.GOOS+"/"+runtime.GOARCH, runtime.Version())
 	reportPropagation(&s, o, rows)
 	reportRequests(&s, o, rows)

@@ -16,10 +16,10 @@ type requests struct {
 }
 
 // load runs a closed loop of n clients against a URL for a while.
-func load(ctx context.Context, url string, clients int, d time.Duration) (requests, error) {
+func (b *bench) load(ctx context.Context, url string, clients int, d time.Duration) (requests, error) {
 	hc := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: clients, MaxConnsPerHost: clients}}
 	defer hc.CloseIdleConnections()
-	before, err := cpuOf("envoy")
+	before, err := b.cpuOf("envoy")
 	if err != nil {
 		return requests{}, err
 	}
@@ -56,7 +56,7 @@ func load(ctx context.Context, url string, clients int, d time.Duration) (reques
 		return requests{}, firstErr
 	}
 	took := time.Since(start)
-	after, err := cpuOf("envoy")
+	after, err := b.cpuOf("envoy")
 	if err != nil {
 		return requests{}, err
 	}
