@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 // stores are faults of what the hub's etcd holds.
 func stores() []Scenario {
 	w := &watch{of: "for the agent that the restored store lacks"}
+	kept := &watch{of: "for the agent of the cluster that the hub does not know"}
 	there, back := &watch{of: "from the cluster that has joined again"}, &watch{of: "to the cluster that has joined again"}
 	return []Scenario{{
 		Name: "hub-store-old", Fault: "etcd of the hub restored from a snapshot that lacks an agent", Group: "control", Harmless: true, Hold: brief, Short: true,
@@ -29,6 +31,13 @@ func stores() []Scenario {
 		Inject:  []Step{snapshot("empty"), foundOut},
 		Heal: []Step{snapshot("restore", "chaos"), hasPlace(twin, "{primary}"), hasPlace(twin, "{other}"), hasPlace(far, "{other}"), acknowledge,
 			run("{other}", "late", 1), answersOver("late"), withdraw("{other}", "late")},
+	}, {
+		Name: "hub-forgets-spoke", Fault: "hub: SIGKILL, all replicas; slices and report of a cluster whose spoke controller is down are deleted meanwhile", Group: "control", Harmless: true, Hold: brief,
+		Arrange: []Step{run("{other}", "late", 1), answersOver("late")},
+		Inject: slices.Concat(fault("kill {other}/spoke"), []Step{kept.begin("late", "{client}")}, fault("kill {hub}/hub"), []Step{forget("{other}")}, fault("restart {hub}/hub"),
+			// Which the client's router knows only of a hub that serves again, after its grace.
+			[]Step{run("{primary}", "next", 1), answersFrom("next", "{primary}"), unknown("late")}),
+		Heal: slices.Concat(fault("restart {other}/spoke"), []Step{hasPlace("late", "{other}"), answersOver("late"), kept.end, withdraw("{primary}", "next"), withdraw("{other}", "late"), gone("late")}),
 	}, {
 		Name: "hub-new", Fault: "etcd of the hub loses all that Isthmus keeps there but the CA; no backup: clusters join again, one by one", Group: "control", Harmless: true, Hold: brief,
 		// Agents that nobody asks for before: routers that have joined again, and routers that have not, connect to each other anew.
