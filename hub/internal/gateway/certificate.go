@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -49,7 +50,7 @@ func (c *Controller) certificate(ctx context.Context, key types.NamespacedName) 
 // issued finds a certificate in the bundles that were read.
 func (c *Controller) issued(name string) (program.Certificate, bool) {
 	bundle := program.Bundle(name)
-	for key, data := range c.bundles {
+	for key, data := range c.bundles.all() {
 		if chain := data[name+".crt"]; key.name == bundle && len(chain) > 0 {
 			return program.Certificate{Chain: chain, Key: data[name+".key"]}, true
 		}
@@ -73,7 +74,7 @@ func (c *Controller) readBundles(ctx context.Context, h *hub) error {
 
 // readBundle reads a bundle, past the cache: no list of Secrets is granted to the hub. One that is not there is empty.
 func (c *Controller) readBundle(ctx context.Context, key bundleKey) (map[string][]byte, error) {
-	if data, ok := c.bundles[key]; ok {
+	if data, ok := c.bundles.get(key); ok {
 		return data, nil
 	}
 	var secret corev1.Secret
@@ -81,8 +82,48 @@ func (c *Controller) readBundle(ctx context.Context, key bundleKey) (map[string]
 	if client.IgnoreNotFound(err) != nil {
 		return nil, fmt.Errorf("certificates %s/%s: %w", key.namespace, key.name, err)
 	}
-	c.bundles[key] = secret.Data
+	c.bundles.set(key, secret.Data)
 	return secret.Data, nil
+}
+
+// bundles are what is in certificate bundles, once read. What is set is not changed any more.
+type bundles struct {
+	mu sync.Mutex
+	of map[bundleKey]map[string][]byte
+}
+
+func newBundles() *bundles { return &bundles{of: map[bundleKey]map[string][]byte{}} }
+
+func (b *bundles) get(k bundleKey) (map[string][]byte, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	data, ok := b.of[k]
+	return data, ok
+}
+
+func (b *bundles) set(k bundleKey, data map[string][]byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.of[k] = data
+}
+
+func (b *bundles) drop(k bundleKey) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.of, k)
+}
+
+// keep forgets those of all other namespaces.
+func (b *bundles) keep(namespaces map[string]bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.DeleteFunc(b.of, func(k bundleKey, _ map[string][]byte) bool { return !namespaces[k.namespace] })
+}
+
+func (b *bundles) all() map[bundleKey]map[string][]byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.of)
 }
 
 // writeBundles brings a spoke's bundles up to date. Early, before the programs are written, it adds and renews; after them it
@@ -91,7 +132,7 @@ func (c *Controller) writeBundles(ctx context.Context, namespace string, want ma
 	var errs []error
 	for name, data := range want {
 		key := bundleKey{namespace, name}
-		if _, known := c.bundles[key]; !known && len(data) == 0 && early {
+		if _, known := c.bundles.get(key); !known && len(data) == 0 && early {
 			continue // no program named it when the pass began, and none does now
 		}
 		held, err := c.readBundle(ctx, key)
@@ -112,10 +153,10 @@ func (c *Controller) writeBundles(ctx context.Context, namespace string, want ma
 		}
 		if err := c.writeBundle(ctx, key, data); err != nil {
 			errs = append(errs, fmt.Errorf("certificates %s/%s: %w", namespace, name, err))
-			delete(c.bundles, key)
+			c.bundles.drop(key)
 			continue
 		}
-		c.bundles[key] = data
+		c.bundles.set(key, data)
 	}
 	return errors.Join(errs...)
 }

@@ -63,9 +63,9 @@ type Controller struct {
 
 	writes   *memory
 	statuses *statuses
-	failed   chan struct{}                   // a status could not be written
-	bundles  map[bundleKey]map[string][]byte // what is in the bundles, once read
-	hashes   map[string]hashed               // of held programs, by namespace and name
+	failed   chan struct{} // a status could not be written
+	bundles  *bundles
+	hashes   map[string]hashed // of held programs, by namespace and name
 	compiled program.Hashes
 	targets  map[program.Target]bool // what the last pass was told of each backend
 	epoch    string                  // of the last pass
@@ -96,7 +96,7 @@ func New(o Options) (*Controller, error) {
 	}
 	c := &Controller{
 		o: o, metrics: newMetrics(o.Registerer), wake: make(chan struct{}, 1), secrets: map[string]*secretCache{},
-		missing: map[string]bool{}, writes: newMemory(), bundles: map[bundleKey]map[string][]byte{}, hashes: map[string]hashed{},
+		missing: map[string]bool{}, writes: newMemory(), bundles: newBundles(), hashes: map[string]hashed{},
 		failed: make(chan struct{}, 1),
 	}
 	c.statuses = newStatuses(c)
@@ -179,7 +179,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // forget makes the next pass look at everything anew: somebody may have changed what is not followed.
 func (c *Controller) forget() {
-	clear(c.bundles)
+	c.bundles.keep(nil)
 	c.writes.forgetOld()
 }
 

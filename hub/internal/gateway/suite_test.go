@@ -66,6 +66,8 @@ type writes struct {
 	log   []string
 	// status, if set, is asked before each write of a user's status.
 	status func(ctx context.Context, o client.Object) error
+	// create, if set, is asked before each object is made.
+	create func(ctx context.Context, o client.Object)
 }
 
 func (w *writes) note(verb string, o client.Object) {
@@ -97,6 +99,9 @@ func (w *writes) funcs() interceptor.Funcs {
 	return interceptor.Funcs{
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
 			w.note("create", o)
+			if w.create != nil {
+				w.create(ctx, o)
+			}
 			return c.Create(ctx, o, opts...)
 		},
 		Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
@@ -132,6 +137,7 @@ type fixture struct {
 	fleet  *fleet
 	writes *writes
 	status func(ctx context.Context, o client.Object) error // see writes
+	making func(ctx context.Context, o client.Object)       // see create of writes
 	c      *Controller
 	stop   func()
 }
@@ -155,7 +161,7 @@ func (f *fixture) run(cfg *rest.Config, change ...func(*Options)) {
 	f.Expect(err).NotTo(gomega.HaveOccurred())
 	inner, err := client.NewWithWatch(cfg, client.Options{Scheme: kubetest.Scheme()})
 	f.Expect(err).NotTo(gomega.HaveOccurred())
-	f.writes = &writes{count: map[string]int{}, status: f.status}
+	f.writes = &writes{count: map[string]int{}, status: f.status, create: f.making}
 	ready := make(chan struct{})
 	close(ready)
 	o := Options{

@@ -20,32 +20,44 @@ import (
 	"github.com/isthmus-dev/isthmus/internal/digest"
 )
 
-// parallel is how many writes are under way at once.
-const parallel = 16
+const (
+	// parallel is how many writes are under way at once, shared out among the spokes, of which each has fair of them at least.
+	parallel, fair = 16, 4
+	// sideBySide is how many spokes are written to at once.
+	sideBySide = 8
+)
 
 const managedByLabel, managedBy = "app.kubernetes.io/managed-by", "isthmus"
 
-// write brings every spoke's namespace up to date. A spoke that fails holds up no other.
+// write brings every spoke's namespace up to date, several side by side. A spoke that fails, or whose writes take long, holds up no other.
 func (c *Controller) write(ctx context.Context, h *hub, out program.Output) error {
-	var all []error
 	kept := map[string]bool{}
+	for i := range h.spokes {
+		if ns := h.spokes[i].Status.Namespace; ns != "" {
+			kept[ns] = true
+		}
+	}
+	failed := make([]error, len(h.spokes))
+	var group errgroup.Group
+	group.SetLimit(sideBySide)
 	for i := range h.spokes {
 		s := &h.spokes[i]
 		ns := s.Status.Namespace
 		if ns == "" {
 			continue
 		}
-		kept[ns] = true
-		if err := c.writeSpoke(ctx, h, s, c.keepUnknown(h.programs[ns], out.Spokes[s.Name]), out.Certificates); err != nil {
-			if !s.DeletionTimestamp.IsZero() {
-				continue // its namespace may be on its way out already
+		group.Go(func() error {
+			err := c.writeSpoke(ctx, h, s, c.keepUnknown(h.programs[ns], out.Spokes[s.Name]), out.Certificates, max(parallel/len(kept), fair))
+			if err != nil && s.DeletionTimestamp.IsZero() { // else its namespace may be on its way out already
+				failed[i] = fmt.Errorf("spoke %s: %w", s.Name, err)
 			}
-			all = append(all, fmt.Errorf("spoke %s: %w", s.Name, err))
-		}
+			return nil
+		})
 	}
-	maps.DeleteFunc(c.bundles, func(k bundleKey, _ map[string][]byte) bool { return !kept[k.namespace] })
+	_ = group.Wait() // the errors are in failed
+	c.bundles.keep(kept)
 	c.writes.forget(kept)
-	return errors.Join(all...)
+	return errors.Join(failed...)
 }
 
 // keepUnknown adds what a spoke has from routes of a kind that the hub does not know at the moment: that their definition is
@@ -63,15 +75,15 @@ func (c *Controller) keepUnknown(held map[string]*v1alpha1.GatewayProgram, want 
 	return out
 }
 
-// writeSpoke writes certificates before the programs that name them, and takes them away after.
-func (c *Controller) writeSpoke(ctx context.Context, h *hub, s *v1alpha1.Spoke, want program.Programs, certificates map[string]program.Certificate) error {
+// writeSpoke writes certificates before the programs that name them, and takes them away after; some programs at once.
+func (c *Controller) writeSpoke(ctx context.Context, h *hub, s *v1alpha1.Spoke, want program.Programs, certificates map[string]program.Certificate, atOnce int) error {
 	ns := s.Status.Namespace
 	bundles := bundlesOf(want, certificates)
 	if err := c.writeBundles(ctx, ns, bundles, true); err != nil {
 		return err
 	}
 	var group errgroup.Group
-	group.SetLimit(parallel)
+	group.SetLimit(atOnce)
 	for name, p := range want {
 		held := h.programs[ns][name]
 		if c.writes.current(ns, name, held, p.Hash, c.hashes[ns+"/"+name]) {
