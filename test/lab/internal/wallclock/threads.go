@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	stopTimeout = 5 * time.Second
+	stopTimeout = 30 * time.Second
 	stopLook    = 200 * time.Microsecond
 	// stackDepth is how much of a thread's stack is looked at for the place where a signal has interrupted it; a frame of the kernel's has
 	// some kilobytes, Go's stack for signals 32.
