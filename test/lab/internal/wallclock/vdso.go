@@ -59,7 +59,7 @@ func own() (image, error) {
 	if err != nil {
 		return image{}, err
 	}
-	mem, err := os.Open("/proc/self/mem")
+	mem, err := os.OpenFile("/proc/self/mem", os.O_RDWR, 0)
 	if err != nil {
 		return image{}, err
 	}
@@ -68,7 +68,15 @@ func own() (image, error) {
 	if _, err := mem.ReadAt(raw, int64(start)); err != nil {
 		return image{}, fmt.Errorf("read the vDSO: %w", err)
 	}
-	return plan(raw)
+	img, err := plan(raw)
+	if err != nil {
+		return image{}, err
+	}
+	// A try where nothing is: some kernels are set up to let nobody write to code.
+	if _, err := mem.WriteAt(make([]byte, word), int64(start+img.offset)); err != nil {
+		return image{}, fmt.Errorf("this kernel lets nobody write to the code of a process (see proc_mem.force_override): %w", err)
+	}
+	return img, nil
 }
 
 // plan finds the functions, and room for what replaces them: the rest of the last page, which is empty.
