@@ -17,7 +17,7 @@ func reportAuthorisation(r authorisationResults) string {
 `+"`make bench-authz-lab`"+`, %s, %d cores, %s/%s, %s. One run; clusters, load and measurement share the machine%s.
 
 %d spokes: %d clusters with a real relay and Envoy each, and %d Spokes without a cluster, of which %d have joined as any spoke does and follow the hub as a
-relay does. All were made by the API and could be joined after %.0f s.
+relay does, in the measuring process. All were made by the API and could be joined after %.0f s.
 
 ## A spoke joins, and is deleted
 
