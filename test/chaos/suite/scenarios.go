@@ -69,11 +69,11 @@ const (
 )
 
 // figures are the scenarios whose costs the project promises.
-var figures = []string{"router-kill", "router-freeze", "router-term", "drain", "relay-kill", "hub-kill", "hub-upgrade", "ca-rotation", "cut-control", "black-hole", "bad-wan", "pod-kill"}
+var figures = []string{"router-kill", "router-freeze", "router-freeze-near", "router-term", "drain", "relay-kill", "hub-kill", "hub-upgrade", "ca-rotation", "cut-control", "black-hole", "bad-wan", "pod-kill"}
 
 // Scenarios are all faults, in the order of the table.
 func Scenarios() []Scenario {
-	all := slices.Concat(processes(), pairs(), links(), agents(), stores(), expiries(), clocks())
+	all := slices.Concat(processes(), nears(), pairs(), links(), agents(), stores(), expiries(), clocks())
 	for i := range all {
 		all[i].Figure = slices.Contains(figures, all[i].Name)
 	}
@@ -88,8 +88,7 @@ func processes() []Scenario {
 	return []Scenario{
 		held("router-kill", "router of the serving cluster: SIGKILL", "{primary}/router", "process", true),
 		{Name: "router-freeze", Fault: "router of the serving cluster: SIGSTOP", Group: "process", Hold: brief, Short: true,
-			Inject: append(fault("stop {primary}/envoy"), fault("stop {primary}/relay")...),
-			Heal:   append(fault("cont {primary}/envoy"), fault("cont {primary}/relay")...)},
+			Inject: freezeRouter(), Heal: thawRouter()},
 		{Name: "router-term", Fault: "router of the serving cluster: pod deleted (SIGTERM)", Group: "announced", Hold: brief,
 			Inject: []Step{deletePods("{primary}", "isthmus-router")}},
 		{Name: "drain", Fault: "serving cluster drained (its Spoke `Draining`), then taken back", Group: "announced", Harmless: true, Hold: brief,
