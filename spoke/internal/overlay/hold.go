@@ -38,8 +38,9 @@ type Held struct {
 // know a spoke completely. before is what this hub said of the table earlier (nil: nothing): what it said itself it may withdraw.
 //
 // A place of a route is in doubt if its spoke is, and the hub has never said the place. A route that the hub lacks, or to which it knows no
-// place, is kept with the places in doubt. One to which it knows places is kept as it is held only if nothing but places in doubt is
-// missing, and nothing is new: else the hub's counts. No route is kept on account of a spoke that is known, or that is gone.
+// place, is kept: for its one place in doubt, or as it is held if several are. One to which it knows places goes where it is held to go only
+// if nothing but places in doubt is missing, and nothing is new: else the hub's counts. How requests are treated is always what the hub says
+// now. No route is kept on account of a spoke that is known, or that is gone.
 // Nothing kept: Routes is 0. What cannot be read is taken as the hub says it.
 func Hold(held delta.Resource, before, said *delta.Resource, d Doubt) (Held, error) {
 	out := Held{}
@@ -65,7 +66,7 @@ func Hold(held delta.Resource, before, said *delta.Resource, d Doubt) (Held, err
 	kept, doubtful := newGroups(), map[string]bool{}
 	of := groupsOf(was.GetRouteConfiguration())
 	for _, prefix := range of.order {
-		routes, spokes := d.keep(of.routes[prefix], saidBefore.routes[prefix], saidNow.routes[prefix])
+		routes, spokes := d.keep(of.routes[prefix], saidBefore.routes[prefix], saidNow.routes[prefix], usualRetries(now))
 		if len(routes) == 0 {
 			continue
 		}
@@ -83,8 +84,8 @@ func Hold(held delta.Resource, before, said *delta.Resource, d Doubt) (Held, err
 	return out, err
 }
 
-// keep returns the routes of one resource that are kept, and the spokes on whose account.
-func (d Doubt) keep(held, before, said []*routev3.Route) (routes []*routev3.Route, doubtful []string) {
+// keep returns the routes of one resource that are kept, and the spokes on whose account. usual are the retries of routes that name none.
+func (d Doubt) keep(held, before, said []*routev3.Route, usual *routev3.RetryPolicy) (routes []*routev3.Route, doubtful []string) {
 	had, known := d.places(held)
 	if !known {
 		return nil, nil
@@ -100,14 +101,14 @@ func (d Doubt) keep(held, before, said []*routev3.Route) (routes []*routev3.Rout
 	switch {
 	case len(doubtful) == 0:
 		return nil, nil
-	case len(have) == 0 && readable && slices.ContainsFunc(had, missing): // others have withdrawn theirs
-		return to(SpokePrefix+doubtful[0], held), doubtful[:1]
-	case len(have) == 0 && readable:
+	case len(have) == 0 && readable && len(doubtful) == 1 && slices.ContainsFunc(had, missing): // all others have withdrawn theirs
+		return to(SpokePrefix+doubtful[0], held), doubtful
+	case len(have) == 0 && readable: // who has withdrawn it passes requests on to the next, who may have it
 		return held, doubtful
 	case !readable || slices.ContainsFunc(had, missing) || slices.ContainsFunc(have, func(s string) bool { return !slices.Contains(had, s) }):
 		return nil, nil // requests have a place that the hub knows
 	default:
-		return held, doubtful
+		return among(held, said, len(have) == 1, usual), doubtful
 	}
 }
 
@@ -143,6 +144,58 @@ func to(cluster string, routes []*routev3.Route) []*routev3.Route {
 		out = append(out, r)
 	}
 	return out
+}
+
+// among are the routes that the hub says, sent to the places that are held. Where the hub knows one place alone, what moves a request on to
+// the next is taken from what is held.
+func among(held, said []*routev3.Route, one bool, usual *routev3.RetryPolicy) []*routev3.Route {
+	// The last route of a resource is for all methods.
+	last := held[len(held)-1].GetRoute()
+	out := make([]*routev3.Route, 0, len(said))
+	for _, r := range said {
+		r = proto.CloneOf(r)
+		if a := r.GetRoute(); a != nil {
+			a.ClusterSpecifier = last.GetClusterSpecifier()
+			if one {
+				a.RetryPolicy = movingOn(a.GetRetryPolicy(), last.GetRetryPolicy(), usual)
+			}
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+const missRetried = "retriable-headers"
+
+// movingOn is a retry policy for one place, made one for several.
+func movingOn(said, held, usual *routev3.RetryPolicy) *routev3.RetryPolicy {
+	if said == nil {
+		said = usual
+	}
+	switch {
+	case said == nil:
+		return held
+	case held == nil || said.GetNumRetries() != nil && said.GetNumRetries().GetValue() == 0: // nothing is to be tried again
+		return said
+	}
+	out := proto.CloneOf(said)
+	if on := out.GetRetryOn(); !slices.Contains(strings.Split(on, ","), missRetried) {
+		out.RetryOn = strings.TrimPrefix(on+","+missRetried, ",")
+	}
+	if out.GetNumRetries().GetValue() <= 1 { // what a single place is given
+		out.NumRetries = held.GetNumRetries()
+	}
+	out.RetriableHeaders, out.RetryPriority = held.GetRetriableHeaders(), held.GetRetryPriority()
+	out.HostSelectionRetryMaxAttempts = held.GetHostSelectionRetryMaxAttempts()
+	return out
+}
+
+// usualRetries are those of a table's routes that name none.
+func usualRetries(src *routev3.ScopedRouteConfiguration) *routev3.RetryPolicy {
+	for _, vh := range src.GetRouteConfiguration().GetVirtualHosts() {
+		return vh.GetRetryPolicy()
+	}
+	return nil
 }
 
 // groups are the routes of a table by resource: one may have several.

@@ -5,10 +5,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 	"pgregory.net/rapid"
 
 	"github.com/isthmus-dev/isthmus/internal/delta"
@@ -108,6 +111,7 @@ func TestHold(t *testing.T) {
 		{"one of the others has withdrawn it", list{"agent/a=us,ap,eu"}, nil, list{"agent/a=us"}, "eu", list{"agent/a=us"}, 0},
 		{"all others have", list{"agent/a=us,eu"}, nil, list{}, "eu", list{"agent/a=eu"}, 1},
 		{"nobody whom the hub knows is ready", list{"agent/a=us,eu"}, nil, list{"agent/a="}, "eu", list{"agent/a=eu"}, 1},
+		{"all others have, and several are in doubt", list{"agent/a=us,eu,ap"}, nil, list{}, "eu,ap", list{"agent/a=us,eu,ap"}, 1},
 		{"it was not ready", list{"agent/a="}, nil, list{}, "eu", list{}, 0},
 		{"nobody is known", list{"agent/a=us,eu", "agent/b=ap"}, nil, nil, "eu,us,ap", list{"agent/a=us,eu", "agent/b=ap"}, 2},
 		{"the same places in another order", list{"agent/a=us,eu"}, nil, list{"agent/a=eu,us"}, "eu", list{"agent/a=eu,us"}, 0},
@@ -136,6 +140,73 @@ func TestHold(t *testing.T) {
 		}
 		if out.Routes == 0 && out.Resource.Version != said.Version {
 			t.Errorf("%s: nothing is kept, and the table is another than the hub's", c.name)
+		}
+	}
+}
+
+// TestHoldTreatsRequestsAsTheHubSays: a spoke that is not known keeps its place, and no time-out, affinity or retries of others.
+func TestHoldTreatsRequestsAsTheHubSays(t *testing.T) {
+	retry := func(on string, times uint32, wait time.Duration) *routev3.RetryPolicy {
+		return &routev3.RetryPolicy{RetryOn: on, NumRetries: wrapperspb.UInt32(times), PerTryTimeout: durationpb.New(wait)}
+	}
+	table := func(places string, routes ...*routev3.RouteAction) delta.Resource {
+		src := homeScope("ns")
+		vh := src.GetRouteConfiguration().GetVirtualHosts()[0]
+		vh.RetryPolicy = retry("connect-failure", 1, 120*time.Second)
+		var front []*routev3.Route
+		for _, a := range routes {
+			r := homeRoute(localtable.Resource{Key: localtable.Key{Namespace: "ns", Type: "agent", Name: "a"}})
+			a.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: clusterOf(places)}
+			r.Action = &routev3.Route_Route{Route: a}
+			front = append(front, r)
+		}
+		vh.Routes = append(front, vh.GetRoutes()...)
+		r, err := delta.NewResource(src.GetName(), src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	moving := retry("connect-failure,"+missRetried, 3, 5*time.Second)
+	moving.RetriableHeaders = []*routev3.HeaderMatcher{{Name: "x-miss"}}
+	moving.HostSelectionRetryMaxAttempts = 7
+	sticky := []*routev3.RouteAction_HashPolicy{{Terminal: true}}
+	held := table("us,eu", &routev3.RouteAction{RetryPolicy: moving, HashPolicy: sticky, MaxStreamDuration: &routev3.RouteAction_MaxStreamDuration{}})
+	for name, c := range map[string]struct {
+		places string
+		said   []*routev3.RouteAction
+		on     []string
+		times  uint32
+		wait   time.Duration
+	}{
+		"as the table's routes are usually": {"us", []*routev3.RouteAction{{}}, []string{"connect-failure," + missRetried}, 3, 120 * time.Second},
+		"another time-out":                  {"us", []*routev3.RouteAction{{RetryPolicy: retry("connect-failure", 1, time.Second)}}, []string{"connect-failure," + missRetried}, 3, time.Second},
+		"one for safe methods before it": {"us", []*routev3.RouteAction{{RetryPolicy: retry("gateway-error", 2, time.Second)}, {RetryPolicy: retry("", 2, time.Second)}},
+			[]string{"gateway-error," + missRetried, missRetried}, 2, time.Second},
+		"no retries": {"us", []*routev3.RouteAction{{RetryPolicy: retry("", 0, time.Second)}}, []string{""}, 0, time.Second},
+	} {
+		said := table(c.places, c.said...)
+		out, err := Hold(held, nil, &said, doubt("eu"))
+		if err != nil || out.Routes != 1 {
+			t.Errorf("%s: %d routes kept, %v", name, out.Routes, err)
+			continue
+		}
+		src, err := decodeScope(out.Resource)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, on := range c.on {
+			a := src.GetRouteConfiguration().GetVirtualHosts()[0].GetRoutes()[i].GetRoute()
+			p := a.GetRetryPolicy()
+			if a.GetCluster() != "set/us,eu" || a.GetHashPolicy() != nil || a.GetMaxStreamDuration() != nil {
+				t.Errorf("%s: %v; the place is kept, and how the hub treats requests counts", name, a)
+			}
+			if p.GetRetryOn() != on || p.GetNumRetries().GetValue() != c.times || p.GetPerTryTimeout().AsDuration() != c.wait {
+				t.Errorf("%s: retries %v", name, p)
+			}
+			if moves := c.times > 0; moves != (len(p.GetRetriableHeaders()) == 1 && p.GetHostSelectionRetryMaxAttempts() == 7) {
+				t.Errorf("%s: retries %v, moving on to the next place: %v", name, p, moves)
+			}
 		}
 	}
 }
