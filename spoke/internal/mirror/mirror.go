@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -98,18 +100,20 @@ func (m Mirror[T]) wait(ctx context.Context, d time.Duration) bool {
 // ListWatch makes a Source of the List and Watch methods of a client for one kind. The client set tells whether lists can be
 // streamed (those of tests cannot); selector restricts to objects with these fields, "" is all.
 //
-// When a watch could not reach the API server, everything is listed anew once it can: the store may have been restored from a backup
-// meanwhile, and a watch from a revision that it has not reached again hears of nothing, with no error.
+// Everything is listed anew when a watch could not reach the API server, once it can, and when a watch goes on from a revision that the API
+// server's store has not reached: the store was restored from a backup, and such a watch hears of nothing, with no error.
 func ListWatch[L runtime.Object](
 	client any, selector string,
 	list func(context.Context, metav1.ListOptions) (L, error),
 	follow func(context.Context, metav1.ListOptions) (watch.Interface, error),
 ) cache.ListerWatcher {
-	var away atomic.Bool
+	var away, listed atomic.Bool // listed: the next watch follows a list
 	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = selector
-			return list(ctx, o)
+			out, err := list(ctx, o)
+			listed.Store(err == nil)
+			return out, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = selector
@@ -120,10 +124,39 @@ func ListWatch[L runtime.Object](
 			case err == nil && away.Swap(false) && o.ResourceVersion != "":
 				w.Stop()
 				return nil, apierrors.NewResourceExpired("the API server was away: its store may be another")
+			case err == nil && !listed.Swap(false) && o.SendInitialEvents == nil && behind(ctx, o.ResourceVersion, func(ctx context.Context) (runtime.Object, error) {
+				return list(ctx, metav1.ListOptions{FieldSelector: selector, Limit: 1})
+			}):
+				w.Stop()
+				away.Store(true) // what is listed next is what there is, not what is as new as that
+				return nil, apierrors.NewResourceExpired("the API server's store is another: it has not reached this revision")
 			}
 			return w, err
 		},
 	}, client)
+}
+
+// behindTimeout bounds how long to wait for the store's revision.
+const behindTimeout = 10 * time.Second
+
+// behind says whether what a list says of the store's revision is before one that was seen. Not known is no.
+func behind(ctx context.Context, seen string, list func(context.Context) (runtime.Object, error)) bool {
+	known, err := strconv.ParseUint(seen, 10, 64)
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, behindTimeout)
+	defer cancel()
+	out, err := list(ctx)
+	if err != nil {
+		return false
+	}
+	m, err := meta.ListAccessor(out)
+	if err != nil {
+		return false
+	}
+	now, err := strconv.ParseUint(m.GetResourceVersion(), 10, 64)
+	return err == nil && now < known
 }
 
 // Named is the selector for the one object of that name.

@@ -29,6 +29,7 @@ type server struct {
 	away    error             // of the next watch
 	asked   int               // watches
 	lists   int
+	behind  bool // the store is at a revision before that of its objects
 	watch   *watch.RaceFreeFakeWatcher
 }
 
@@ -39,7 +40,7 @@ func (s *server) list(context.Context, metav1.ListOptions) (*corev1.ConfigMapLis
 	if s.err != nil {
 		return nil, s.err
 	}
-	out := &corev1.ConfigMapList{ListMeta: metav1.ListMeta{ResourceVersion: "1"}}
+	out := &corev1.ConfigMapList{ListMeta: metav1.ListMeta{ResourceVersion: map[bool]string{false: "2", true: "1"}[s.behind]}}
 	for name, value := range s.objects {
 		out.Items = append(out.Items, *object(name, value))
 	}
@@ -221,6 +222,36 @@ func TestAnotherStore(t *testing.T) {
 	out.is(t, map[string]string{"a": "0", "c": "1"})
 	s.watched(t).Add(object("d", "1"))
 	out.is(t, map[string]string{"a": "0", "c": "1", "d": "1"})
+	out.mu.Lock()
+	defer out.mu.Unlock()
+	if len(out.failures) > 0 {
+		t.Errorf("told of %v", out.failures)
+	}
+}
+
+// TestAStoreThatIsBehind restores an older store so fast that no watch finds the API server away: a watch that goes on from a revision that
+// the store has not reached would hear of nothing. One that goes on in the same store is left alone.
+func TestAStoreThatIsBehind(t *testing.T) {
+	s := &server{objects: map[string]string{"a": "1"}}
+	out := start(t, s, nil)
+	out.is(t, map[string]string{"a": "1"})
+	again := func(behind bool, objects map[string]string) {
+		t.Helper()
+		w := s.watched(t)
+		w.Modify(object("a", "2"))
+		until(t, func() bool { out.mu.Lock(); defer out.mu.Unlock(); return out.has["x/a"] == "2" })
+		s.mu.Lock()
+		s.behind, s.objects = behind, objects
+		before := s.asked
+		s.mu.Unlock()
+		w.Stop()
+		until(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.asked > before })
+	}
+	again(false, map[string]string{"a": "0"})
+	s.watched(t).Add(object("b", "1")) // what it held it still has: nothing was listed anew
+	out.is(t, map[string]string{"a": "2", "b": "1"})
+	again(true, map[string]string{"a": "0", "c": "1"})
+	out.is(t, map[string]string{"a": "0", "c": "1"})
 	out.mu.Lock()
 	defer out.mu.Unlock()
 	if len(out.failures) > 0 {
