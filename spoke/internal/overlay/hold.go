@@ -245,11 +245,6 @@ func groupsOf(rc *routev3.RouteConfiguration) groups {
 	return g
 }
 
-// prefixOf a route; empty for the catch-all.
-func prefixOf(r *routev3.Route) string {
-	return strings.TrimSuffix(r.GetMatch().GetPathSeparatedPrefix(), "/")
-}
-
 // into puts the groups in front of what is said (nil: nothing), in the place of what that says of the same resources. was is what is held,
 // from which the answers for types come that are not said.
 func (g *groups) into(was, said *routev3.ScopedRouteConfiguration) (delta.Resource, error) {

@@ -15,37 +15,23 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/isthmus-dev/isthmus/internal/delta"
-	"github.com/isthmus-dev/isthmus/spoke/internal/localtable"
 	"github.com/isthmus-dev/isthmus/spoke/internal/router"
 )
 
 // tableOf is a table of "ns": "agent/a=eu,us" is an agent with these places, "agent/a=" one that is declared and ready nowhere.
 func tableOf(t interface{ Fatal(...any) }, entries ...string) delta.Resource {
-	src := homeScope("ns")
-	var routes, types []*routev3.Route
-	seen := map[string]bool{}
+	var routes []*routev3.Route
 	for _, entry := range entries {
 		path, places, _ := strings.Cut(entry, "=")
-		kind, name, _ := strings.Cut(path, "/")
-		r := homeRoute(localtable.Resource{Key: localtable.Key{Namespace: "ns", Type: kind, Name: name}})
+		r := routeTo(path)
 		if places == "" {
 			r.Action = router.UnknownName().Direct()
 		} else {
 			r.GetRoute().ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: clusterOf(places)}
 		}
 		routes = append(routes, r)
-		if !seen[kind] {
-			seen[kind] = true
-			types = append(types, typeRoutes("ns", []localtable.Resource{{Key: localtable.Key{Namespace: "ns", Type: kind}}}, nil)...)
-		}
 	}
-	vh := src.GetRouteConfiguration().GetVirtualHosts()[0]
-	vh.Routes = slices.Concat(routes, types, vh.GetRoutes())
-	r, err := delta.NewResource(src.GetName(), src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
+	return tableWith(t, routes...)
 }
 
 func clusterOf(places string) string {
@@ -155,7 +141,7 @@ func TestHoldTreatsRequestsAsTheHubSays(t *testing.T) {
 		vh.RetryPolicy = retry("connect-failure", 1, 120*time.Second)
 		var front []*routev3.Route
 		for _, a := range routes {
-			r := homeRoute(localtable.Resource{Key: localtable.Key{Namespace: "ns", Type: "agent", Name: "a"}})
+			r := routeTo("agent/a")
 			a.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: clusterOf(places)}
 			r.Action = &routev3.Route_Route{Route: a}
 			front = append(front, r)

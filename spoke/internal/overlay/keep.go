@@ -59,12 +59,12 @@ func keepRoutes(held delta.Resource, earlier *delta.Resource, said delta.Resourc
 	var resources, types []*routev3.Route
 	for _, vh := range before.GetRouteConfiguration().GetVirtualHosts() {
 		for _, r := range vh.GetRoutes() {
-			prefix := strings.TrimSuffix(r.GetMatch().GetPathSeparatedPrefix(), "/")
+			prefix := prefixOf(r)
 			if known[prefix] != nil || prefix == "" {
 				continue
 			}
 			switch {
-			case strings.Count(prefix, "/") <= 2: // of a type, not /namespace/type/name
+			case strings.Count(prefix, "/") <= typeDepth:
 				types = append(types, r)
 			case withdrawn[prefix] == nil:
 				resources = append(resources, r)

@@ -21,12 +21,26 @@ import (
 
 // table is one of a namespace "ns" as the hub writes it: resources, then the types' answers, then the catch-all.
 func table(t interface{ Fatal(...any) }, paths ...string) delta.Resource {
-	src := homeScope("ns")
-	var routes, types []*routev3.Route
-	seen := map[string]bool{}
+	var routes []*routev3.Route
 	for _, p := range paths {
-		kind, name, _ := strings.Cut(p, "/")
-		routes = append(routes, homeRoute(localtable.Resource{Key: localtable.Key{Namespace: "ns", Type: kind, Name: name}}))
+		routes = append(routes, routeTo(p))
+	}
+	return tableWith(t, routes...)
+}
+
+// routeTo is the route of a resource of "ns": type/name.
+func routeTo(path string) *routev3.Route {
+	kind, name, _ := strings.Cut(path, "/")
+	return homeRoute(localtable.Resource{Key: localtable.Key{Namespace: "ns", Type: kind, Name: name}})
+}
+
+// tableWith is the table of "ns" with these routes of resources, the answers of their types, and the catch-all.
+func tableWith(t interface{ Fatal(...any) }, routes ...*routev3.Route) delta.Resource {
+	src := homeScope("ns")
+	var types []*routev3.Route
+	seen := map[string]bool{}
+	for _, r := range routes {
+		kind := strings.Split(prefixOf(r), "/")[typeDepth]
 		if !seen[kind] {
 			seen[kind] = true
 			types = append(types, typeRoutes("ns", []localtable.Resource{{Key: localtable.Key{Namespace: "ns", Type: kind}}}, nil)...)

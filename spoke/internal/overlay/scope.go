@@ -160,11 +160,16 @@ func insertBeforeLast(routes, more []*routev3.Route) []*routev3.Route {
 	return slices.Concat(routes[:n], more, routes[n:])
 }
 
+// prefixOf a route; empty for the catch-all.
+func prefixOf(r *routev3.Route) string {
+	return strings.TrimSuffix(r.GetMatch().GetPathSeparatedPrefix(), "/")
+}
+
 func routesByPrefix(rc *routev3.RouteConfiguration) map[string]*routev3.Route {
 	out := map[string]*routev3.Route{}
 	for _, vh := range rc.GetVirtualHosts() {
 		for _, r := range vh.GetRoutes() {
-			prefix := strings.TrimSuffix(r.GetMatch().GetPathSeparatedPrefix(), "/")
+			prefix := prefixOf(r)
 			if _, ok := out[prefix]; prefix != "" && !ok {
 				out[prefix] = r
 			}

@@ -28,7 +28,7 @@ var mirrored = map[string]func(name string) bool{
 }
 
 func fleetCluster(name string) bool {
-	return strings.HasPrefix(name, "spoke/") || strings.HasPrefix(name, "set/")
+	return strings.HasPrefix(name, overlay.SpokePrefix) || strings.HasPrefix(name, "set/")
 }
 
 // Settings of what a core publishes.
