@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -44,11 +43,7 @@ type authorisationResults struct {
 }
 
 func runAuthorisation(ctx context.Context, o options) error {
-	f, err := loadFleet(o.env)
-	if err != nil {
-		return err
-	}
-	b, err := newBench(ctx, f, o)
+	b, err := newBench(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -62,12 +57,7 @@ func runAuthorisation(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	text := reportAuthorisation(r)
-	fmt.Print(text)
-	if o.out == "" {
-		return nil
-	}
-	return os.WriteFile(o.out, []byte(text), 0o644)
+	return o.publish(reportAuthorisation(r))
 }
 
 func (a *authorisation) measure(ctx context.Context, start func(*follower)) (authorisationResults, error) {

@@ -38,9 +38,12 @@ type bench struct {
 	agents []*exec.Cmd
 }
 
-func newBench(ctx context.Context, f *fleet, o options) (*bench, error) {
+func newBench(ctx context.Context, o options) (*bench, error) {
+	f, err := loadFleet(o.env)
+	if err != nil {
+		return nil, err
+	}
 	b := &bench{fleet: f, opts: o, http: &http.Client{Timeout: 10 * time.Second}}
-	var err error
 	if b.pids, err = b.pidNamespace(ctx); err != nil {
 		return nil, err
 	}

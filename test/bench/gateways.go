@@ -40,16 +40,12 @@ type gatewayRow struct {
 
 // runGateways measures with one route and then with many, and what a storm of changes does to a route that does not change.
 func runGateways(ctx context.Context, o options) error {
-	f, err := loadFleet(o.env)
-	if err != nil {
-		return err
-	}
-	b, err := newBench(ctx, f, o)
+	b, err := newBench(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer b.close()
-	g := &gatewayBench{bench: b, clusters: f.all, clients: connections(len(f.all))}
+	g := &gatewayBench{bench: b, clusters: b.fleet.all, clients: connections(len(b.fleet.all))}
 	if err := g.begin(ctx); err != nil {
 		return err
 	}
@@ -75,12 +71,7 @@ func runGateways(ctx context.Context, o options) error {
 		return err
 	}
 	step("done")
-	text := reportGateways(o, made, s, few, many)
-	fmt.Print(text)
-	if o.out == "" {
-		return nil
-	}
-	return os.WriteFile(o.out, []byte(text), 0o644)
+	return o.publish(reportGateways(o, made, s, few, many))
 }
 
 // progress tells on standard error what is measured now, with the time since the beginning.

@@ -59,11 +59,7 @@ func main() {
 
 // run measures with few and then with many agents known, in the same lab, and writes the report.
 func run(ctx context.Context, o options) error {
-	f, err := loadFleet(o.env)
-	if err != nil {
-		return err
-	}
-	b, err := newBench(ctx, f, o)
+	b, err := newBench(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -83,7 +79,11 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	text := report(o, packages, small, large)
+	return o.publish(report(o, packages, small, large))
+}
+
+// publish prints a report, and writes it to the file that was asked for.
+func (o options) publish(text string) error {
 	fmt.Print(text)
 	if o.out == "" {
 		return nil

@@ -25,16 +25,16 @@ func clocks() []Scenario {
 				fault("clock {primary}/router "+c.offset), fault("clock {primary}/spoke "+c.offset), fault("crash {primary}/relay"), fault("restart {primary}/spoke"), anew("{primary}")),
 			jump("clock-cluster-"+c.name, "everything in the hub's cluster "+c.what+", API server and etcd too; hub restarted", fault("clock {hub} "+c.offset), fault("restart {hub}/hub")))
 	}
-	e := &expiry{open: watch{of: "over connections that were open when the clock jumped"}, home: watch{of: "for an agent of the own cluster"}}
+	open, own := &watch{of: "over connections that were open when the clock jumped"}, &watch{of: "for an agent of the own cluster"}
 	return append(out,
 		jump("clock-hub-far", "hub ten days ahead, beyond the end of every certificate, and restarted", fault("clock {hub}/hub "+beyond), fault("restart {hub}/hub")),
 		Scenario{
 			Name: "clock-client-far", Fault: "everything in the client's cluster ten days ahead, beyond the end of every certificate; then its router restarted",
 			Group: "process", Hold: brief, Everywhere: true,
 			Arrange: []Step{run("{client}", home, 1)},
-			Inject: slices.Concat([]Step{e.open.begin(twin, "{client}")}, fault("clock {client} "+beyond), []Step{stay, e.open.end, restartRouter,
-				e.home.begin(home, "{client}"), cutOff}),
-			Heal: slices.Concat(heal, []Step{answersOver(far), e.home.end, withdraw("{client}", home)}),
+			Inject: slices.Concat([]Step{open.begin(twin, "{client}")}, fault("clock {client} "+beyond), []Step{stay, open.end, restartRouter,
+				own.begin(home, "{client}"), cutOff}),
+			Heal: slices.Concat(heal, []Step{answersOver(far), own.end, withdraw("{client}", home)}),
 		})
 }
 

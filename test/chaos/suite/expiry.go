@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -23,61 +22,17 @@ const (
 
 // expiries are faults of certificates that end while no hub is there to renew them.
 func expiries() []Scenario {
-	e := &expiry{open: watch{of: "over connections that were open when the certificates ended"}, home: watch{of: "for an agent of the own cluster"}}
+	open, own := &watch{of: "over connections that were open when the certificates ended"}, &watch{of: "for an agent of the own cluster"}
+	hub := &otherHub{argument: "--certificate-lifetime=" + shortLife.String()}
 	return []Scenario{{
 		Name: "certificates-end", Fault: "hub dead until every certificate has ended; then the client's router restarted, and at last the hub", Group: "process", Hold: brief, Everywhere: true,
-		Arrange: []Step{run("{client}", home, 1), e.shorten, rotateCA},
-		Inject: slices.Concat(fault("kill {hub}/hub"), []Step{e.open.begin(twin, "{client}"), haveEnded, stay, e.open.end},
-			[]Step{restartRouter, e.home.begin(home, "{client}"), cutOff}),
-		Heal:  slices.Concat(fault("restart {hub}/hub"), []Step{goodFor(0), answersOver(far), e.home.end}),
-		After: []Step{e.restore, goodFor(2 * shortLife), withdraw("{client}", home)},
+		// The rotation has everybody take a certificate of the short life; when the hub is as it was, spokes take another at their next renewal.
+		Arrange: []Step{run("{client}", home, 1), hub.begin, rotateCA},
+		Inject: slices.Concat(fault("kill {hub}/hub"), []Step{open.begin(twin, "{client}"), haveEnded, stay, open.end},
+			[]Step{restartRouter, own.begin(home, "{client}"), cutOff}),
+		Heal:  slices.Concat(fault("restart {hub}/hub"), []Step{goodFor(0), answersOver(far), own.end}),
+		After: []Step{hub.end, goodFor(2 * shortLife), withdraw("{client}", home)},
 	}}
-}
-
-// expiry knows what the hub's arguments were, and asks all the time.
-type expiry struct {
-	open, home watch
-	before     []string
-}
-
-// shorten has the hub give short-lived certificates; the rotation that follows has everybody take one.
-func (e *expiry) shorten(ctx context.Context, s *stage) error {
-	return s.hubArguments(ctx, func(args []string) []string {
-		e.before = args
-		return append(slices.Clone(args), "--certificate-lifetime="+shortLife.String())
-	})
-}
-
-// restore has the hub give what it gave before; spokes take it at their next renewal.
-func (e *expiry) restore(ctx context.Context, s *stage) error {
-	if e.before == nil {
-		return nil
-	}
-	return s.hubArguments(ctx, func([]string) []string { return e.before })
-}
-
-// hubArguments changes the arguments of the hub, and waits until no replica runs with others.
-func (s *stage) hubArguments(ctx context.Context, change func([]string) []string) error {
-	hub := s.fleet.Hub.client
-	d := &appsv1.Deployment{}
-	key := client.ObjectKey{Namespace: system, Name: "isthmus-hub"}
-	if err := hub.Get(ctx, key, d); err != nil {
-		return err
-	}
-	before := d.DeepCopy()
-	d.Spec.Template.Spec.Containers[0].Args = change(before.Spec.Template.Spec.Containers[0].Args)
-	if err := hub.Patch(ctx, d, client.MergeFrom(before)); err != nil {
-		return err
-	}
-	return s.await(ctx, "the hub with other arguments", func(ctx context.Context) error {
-		if err := hub.Get(ctx, key, d); err != nil {
-			return err
-		}
-		if st := d.Status; st.ObservedGeneration < d.Generation || st.UpdatedReplicas != *d.Spec.Replicas || st.Replicas != *d.Spec.Replicas || st.ReadyReplicas != *d.Spec.Replicas {
-			return fmt.Errorf("%d replicas, %d of them new, %d ready", st.Replicas, st.UpdatedReplicas, st.ReadyReplicas)
-		}
-		return nil
-	})
 }
 
 // haveEnded waits until no spoke has a certificate that is good.
