@@ -100,8 +100,10 @@ func (m Mirror[T]) wait(ctx context.Context, d time.Duration) bool {
 // ListWatch makes a Source of the List and Watch methods of a client for one kind. The client set tells whether lists can be
 // streamed (those of tests cannot); selector restricts to objects with these fields, "" is all.
 //
-// Everything is listed anew when a watch could not reach the API server, once it can, and when a watch goes on from a revision that the API
-// server's store has not reached: the store was restored from a backup, and such a watch hears of nothing, with no error.
+// The API server's store may be restored from a backup at any time. What is listed anew is therefore what there is, not what is as new as
+// what was seen: a store that has not reached that revision would stream its end only when it has, in hours. And all is listed anew when a
+// watch could not reach the API server, once it can, and when one goes on from a revision that the store has not reached: it would hear of
+// nothing, with no error.
 func ListWatch[L runtime.Object](
 	client any, selector string,
 	list func(context.Context, metav1.ListOptions) (L, error),
@@ -111,30 +113,42 @@ func ListWatch[L runtime.Object](
 	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = selector
+			if o.ResourceVersion != firstList {
+				o.ResourceVersion = ""
+			}
 			out, err := list(ctx, o)
-			listed.Store(err == nil)
+			if listed.Store(err == nil); err == nil {
+				away.Store(false)
+			}
 			return out, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = selector
+			lists := o.SendInitialEvents != nil
+			if lists {
+				o.ResourceVersion = ""
+			}
 			w, err := follow(ctx, o)
 			switch {
 			case err != nil && apierrors.ReasonForError(err) == metav1.StatusReasonUnknown: // it was not the API server that said so
 				away.Store(true)
-			case err == nil && away.Swap(false) && o.ResourceVersion != "":
+			case err == nil && away.Swap(false) && !lists:
 				w.Stop()
 				return nil, apierrors.NewResourceExpired("the API server was away: its store may be another")
-			case err == nil && !listed.Swap(false) && o.SendInitialEvents == nil && behind(ctx, o.ResourceVersion, func(ctx context.Context) (runtime.Object, error) {
+			case err == nil && !listed.Swap(false) && !lists && behind(ctx, o.ResourceVersion, func(ctx context.Context) (runtime.Object, error) {
 				return list(ctx, metav1.ListOptions{FieldSelector: selector, Limit: 1})
 			}):
 				w.Stop()
-				away.Store(true) // what is listed next is what there is, not what is as new as that
 				return nil, apierrors.NewResourceExpired("the API server's store is another: it has not reached this revision")
 			}
 			return w, err
 		},
 	}, client)
 }
+
+// firstList is the revision that client-go asks for in the first list of all, if lists cannot be streamed: any that the API server has at
+// hand, which is cheap for it.
+const firstList = "0"
 
 // behindTimeout bounds how long to wait for the store's revision.
 const behindTimeout = 10 * time.Second

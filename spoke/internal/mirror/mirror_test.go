@@ -30,6 +30,7 @@ type server struct {
 	asked   int               // watches
 	lists   int
 	behind  bool // the store is at a revision before that of its objects
+	streams bool // lists are streamed
 	watch   *watch.RaceFreeFakeWatcher
 }
 
@@ -40,20 +41,40 @@ func (s *server) list(context.Context, metav1.ListOptions) (*corev1.ConfigMapLis
 	if s.err != nil {
 		return nil, s.err
 	}
-	out := &corev1.ConfigMapList{ListMeta: metav1.ListMeta{ResourceVersion: map[bool]string{false: "2", true: "1"}[s.behind]}}
+	out := &corev1.ConfigMapList{ListMeta: metav1.ListMeta{ResourceVersion: s.revision()}}
 	for name, value := range s.objects {
 		out.Items = append(out.Items, *object(name, value))
 	}
 	return out, nil
 }
 
-func (s *server) follow(context.Context, metav1.ListOptions) (watch.Interface, error) {
+func (s *server) revision() string {
+	if s.behind {
+		return "1"
+	}
+	return "2"
+}
+
+// follow streams a list, if asked to, as an API server does (KEP-3157): its end is told when the store has reached the revision that was
+// asked for, so never while the store is behind it.
+func (s *server) follow(_ context.Context, o metav1.ListOptions) (watch.Interface, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.asked++; s.away != nil {
 		return nil, s.away
 	}
 	s.watch = watch.NewRaceFreeFake()
+	if o.SendInitialEvents == nil {
+		return s.watch, nil
+	}
+	for name, value := range s.objects {
+		s.watch.Add(object(name, value))
+	}
+	if o.ResourceVersion <= s.revision() {
+		s.watch.Action(watch.Bookmark, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
+			ResourceVersion: s.revision(), Annotations: map[string]string{metav1.InitialEventsAnnotationKey: "true"},
+		}})
+	}
 	return s.watch, nil
 }
 
@@ -142,8 +163,12 @@ func until(t *testing.T, ok func() bool) {
 func start(t *testing.T, s *server, retry <-chan struct{}) *sink {
 	t.Cleanup(func() { goleak.VerifyNone(t) })
 	out := &sink{has: map[string]string{}}
+	var client any = fake.NewClientset()
+	if s.streams {
+		client = nil // says nothing against it
+	}
 	m := Mirror[string]{
-		Name: "configmaps", Source: ListWatch(fake.NewClientset(), "", s.list, s.follow), Example: &corev1.ConfigMap{},
+		Name: "configmaps", Source: ListWatch(client, "", s.list, s.follow), Example: &corev1.ConfigMap{},
 		Convert: func(o runtime.Object) string { return o.(*corev1.ConfigMap).Data["v"] },
 		Sink:    out, Failed: out.failed, Retry: retry,
 	}
@@ -202,7 +227,17 @@ func TestFails(t *testing.T) {
 // TestAnotherStore has the API server away for a while: what it has when it is back may not follow from what it had, so all is listed
 // anew. Meanwhile what is known stays, and nobody is told of a failure.
 func TestAnotherStore(t *testing.T) {
-	s := &server{objects: map[string]string{"a": "1", "b": "1"}}
+	for _, way := range []struct {
+		name    string
+		streams bool
+	}{{"lists", false}, {"streamed lists", true}} {
+		t.Run(way.name, func(t *testing.T) {
+			anotherStore(t, &server{streams: way.streams, objects: map[string]string{"a": "1", "b": "1"}})
+		})
+	}
+}
+
+func anotherStore(t *testing.T, s *server) {
 	out := start(t, s, nil)
 	out.is(t, map[string]string{"a": "1", "b": "1"})
 	w := s.watched(t)
@@ -211,7 +246,7 @@ func TestAnotherStore(t *testing.T) {
 	set := func(away error, objects map[string]string) int {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.away, s.objects = away, objects
+		s.away, s.objects, s.behind = away, objects, true
 		return s.asked
 	}
 	before := set(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, map[string]string{"a": "0", "c": "1"})
@@ -232,7 +267,17 @@ func TestAnotherStore(t *testing.T) {
 // TestAStoreThatIsBehind restores an older store so fast that no watch finds the API server away: a watch that goes on from a revision that
 // the store has not reached would hear of nothing. One that goes on in the same store is left alone.
 func TestAStoreThatIsBehind(t *testing.T) {
-	s := &server{objects: map[string]string{"a": "1"}}
+	for _, way := range []struct {
+		name    string
+		streams bool
+	}{{"lists", false}, {"streamed lists", true}} {
+		t.Run(way.name, func(t *testing.T) {
+			aStoreThatIsBehind(t, &server{streams: way.streams, objects: map[string]string{"a": "1"}})
+		})
+	}
+}
+
+func aStoreThatIsBehind(t *testing.T, s *server) {
 	out := start(t, s, nil)
 	out.is(t, map[string]string{"a": "1"})
 	again := func(behind bool, objects map[string]string) {
@@ -252,6 +297,14 @@ func TestAStoreThatIsBehind(t *testing.T) {
 	out.is(t, map[string]string{"a": "2", "b": "1"})
 	again(true, map[string]string{"a": "0", "c": "1"})
 	out.is(t, map[string]string{"a": "0", "c": "1"})
+
+	again(false, nil) // in a store that has reached 2 once more
+	s.set(nil, map[string]string{"e": "1"})
+	s.mu.Lock()
+	s.behind = true
+	s.mu.Unlock()
+	s.watched(t).Error(&metav1.Status{Status: metav1.StatusFailure, Code: 410, Reason: metav1.StatusReasonExpired}) // client-go lists anew by itself
+	out.is(t, map[string]string{"e": "1"})
 	out.mu.Lock()
 	defer out.mu.Unlock()
 	if len(out.failures) > 0 {
