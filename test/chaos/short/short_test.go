@@ -49,7 +49,7 @@ func TestFaults(t *testing.T) {
 			continue
 		}
 		t.Run(sc.Name, func(t *testing.T) {
-			sc.Hold = min(sc.Hold, suite.ShortHold)
+			sc.Hold = max(min(sc.Hold, suite.ShortHold), sc.Least)
 			row, err := theSuite.Run(t.Context(), sc)
 			if err != nil {
 				t.Error(err)

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// ShortHold is how long a fault lasts in the short form.
-const ShortHold = 3 * brief / 5
+// ShortHold is how long a fault lasts in the short form, unless it needs more to be noticed at all.
+const ShortHold = 2 * brief / 5
 
 // Cuts is one cell of the partition matrix: A is the client's cluster, B the other one; the hub lives in the third.
 type Cuts struct {

@@ -21,8 +21,8 @@ type Scenario struct {
 	Inject, Heal []Step
 	// After is what happens once the load has stopped: repairs by which the lab itself would break connections.
 	After []Step
-	// Hold is how long the fault lasts.
-	Hold time.Duration
+	// Hold is how long the fault lasts, Least how long at least, in the short form too: one that is over sooner nobody notices.
+	Hold, Least time.Duration
 	// Harmless faults are those of the control plane and those that are announced: no request fails, no stream is reset.
 	Harmless bool
 	// Retried: what may run twice is sent again until it is answered, so that none of it fails.
@@ -88,7 +88,7 @@ func processes() []Scenario {
 	return []Scenario{
 		held("router-kill", "router of the serving cluster: SIGKILL", "{primary}/router", "process", true),
 		{Name: "router-freeze", Fault: "router of the serving cluster: SIGSTOP", Group: "process", Hold: brief, Short: true,
-			Inject: freezeRouter(), Heal: thawRouter()},
+			Inject: freezeRouter(), Heal: thawRouter(), Least: 3 * brief / 5},
 		{Name: "router-term", Fault: "router of the serving cluster: pod deleted (SIGTERM)", Group: "announced", Hold: brief,
 			Inject: []Step{deletePods("{primary}", "isthmus-router")}},
 		{Name: "drain", Fault: "serving cluster drained (its Spoke `Draining`), then taken back", Group: "announced", Harmless: true, Hold: brief,
