@@ -23,6 +23,7 @@ import (
 type options struct {
 	env, lab, root, json, page, only, note string
 	rounds, others                         int
+	hold                                   time.Duration
 	figures                                bool
 }
 
@@ -36,6 +37,7 @@ func main() {
 	flag.StringVar(&o.json, "out", "bin/results/chaos.json", "JSON file")
 	flag.StringVar(&o.page, "page", "", "page that takes the table, such as docs/resilience.md")
 	flag.StringVar(&o.only, "only", "", "names of scenarios, by comma (default all)")
+	flag.DurationVar(&o.hold, "hold", 0, "how long each fault lasts (default: as the scenario says)")
 	flag.BoolVar(&o.figures, "figures", false, "measure the figures of restarts only; -only then names those")
 	flag.StringVar(&o.note, "note", "", "what the page says above the table (default: what it says, or after a run of all what that run was)")
 	flag.IntVar(&o.rounds, "rounds", 1, "rounds of each scenario; the table has the medians")
@@ -57,6 +59,12 @@ func run(ctx context.Context, o options) error {
 	}
 	if o.rounds < 1 || o.rounds > 99 || o.others < 1 || o.others > 99 {
 		return fmt.Errorf("-rounds %d -other-rounds %d: use 1 to 99", o.rounds, o.others)
+	}
+	if o.hold < 0 || o.hold > 10*time.Minute {
+		return fmt.Errorf("-hold %s: use up to 10m", o.hold)
+	}
+	if o.hold > 0 && o.page != "" {
+		return errors.New("-hold is for looking at faults of other lengths: the page's table is of what the scenarios say (leave out -page, or make it empty)")
 	}
 	root, err := filepath.Abs(o.root)
 	if err != nil {
@@ -87,6 +95,9 @@ func measure(ctx context.Context, u *suite.Suite, chosen []suite.Scenario, o opt
 	}
 	for _, sc := range chosen {
 		var own []suite.Row
+		if o.hold > 0 {
+			sc.Hold = o.hold
+		}
 		rounds := o.others
 		if sc.Figure {
 			rounds = o.rounds
