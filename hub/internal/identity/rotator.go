@@ -163,11 +163,15 @@ func (r *Rotator) tell(s *corev1.Secret, err error) {
 func (r *Rotator) stepped(s *corev1.Secret, from string, old, next trust) {
 	o := r.service.opts
 	o.Log.Info("Trust in the fleet changed", "from", from, "to", next.phase, "signer", next.active().cert.Subject.String(), "retired", len(next.retired) > 0)
+	if old.phase == next.phase && len(old.retired) > 0 && len(next.retired) == 0 {
+		r.event(s, corev1.EventTypeNormal, "CARotated", "the CA before is not accepted for renewals any more")
+		return
+	}
 	reason, note := "CARotation"+string(next.phase), ""
 	switch next.phase {
 	case Distributing:
 		note = "a new CA is given to all spokes; the old one goes on signing until all have it"
-		if len(next.cross) == 0 {
+		if _, err := crossSign(next.signer, next.next, o.Clock.Now()); err != nil {
 			note += ". The old CA allows no CA below it: spokes that are away for the whole rotation have to join again"
 		}
 	case Reissuing:
@@ -177,8 +181,6 @@ func (r *Rotator) stepped(s *corev1.Secret, from string, old, next trust) {
 		switch {
 		case old.phase == Distributing:
 			note = "the rotation was called off: Secret " + SecretName + " holds the CA in force again"
-		case old.phase == Steady && len(old.retired) > 0 && len(next.retired) == 0:
-			note = "the CA before is not accepted for renewals any more"
 		case old.phase == Steady:
 			note = "the bundle or chain of the CA in force was changed by hand"
 		case len(next.retired) > 0:

@@ -263,3 +263,40 @@ func TestRetiredLeavesOpenNoStream(t *testing.T) {
 	_, err = h.client().Renew(t.Context(), src)
 	wantCode(t, "after a compromise", err, codes.Unavailable)
 }
+
+// TestAwayForARotation: who has the old CA only renews in every phase of the rotation, once it is over, and when the next one is given out or
+// called off; not when that has changed who signs as well.
+func TestAwayForARotation(t *testing.T) {
+	namespace(t, "away", nil)
+	clk := clocktesting.NewFakeClock(time.Now())
+	h := newHub(t, "away", clk)
+	_, token := admit(t, "away", clk.Now())
+	creds, err := h.enroll(t, "away", token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := map[string][]byte{}
+	h.put(t, func(s *corev1.Secret) { first = s.Data })
+	wanted := func() { h.put(t, func(s *corev1.Secret) { s.Annotations[RotateAnnotation] = "now" }) }
+	phase := func(name string, want Phase, renews bool) {
+		t.Helper()
+		clk.Step(absentGrace)
+		h.wantPhase(t, want, Member{Name: "other", Available: true, Uses: h.service.InForce()})
+		if _, err := h.client().Renew(t.Context(), h.source(t, creds)); (err == nil) != renews {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	wanted()
+	phase("given out", Distributing, true)
+	phase("leaves are made anew", Reissuing, true)
+	phase("over", Steady, true)
+	second := h.secret(t, SecretName).Data
+	wanted()
+	phase("the next is given out", Distributing, true)
+	h.put(t, func(s *corev1.Secret) { s.Data = second })
+	phase("the next is called off", Steady, true)
+	h.put(t, func(s *corev1.Secret) { s.Data = first })
+	phase("the first is given out again", Distributing, true)
+	phase("the first signs again", Reissuing, true) // and is known
+	phase("all is as it was", Steady, true)
+}

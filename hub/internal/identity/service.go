@@ -194,8 +194,8 @@ func (s *Service) refresh(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
-		if !now.Before(next.retiredUntil) { // the leader has yet to say so
-			next.retired, next.cross = nil, nil
+		if len(next.retired) > 0 && !now.Before(next.retiredUntil) { // the leader has yet to say so
+			next = next.forget()
 		}
 		s.trust = &next
 	}

@@ -30,15 +30,15 @@ type party struct {
 // sim is a fleet on paper: the stored state of trust, and parties that take over what is in force at moments of their own. All
 // connections between them are real TLS.
 type sim struct {
-	t      rapid.TB
-	now    time.Time
-	stored *corev1.Secret // all that outlasts a hub
-	ca     *authority     // in Secret isthmus-ca
-	hubs   []*party       // replicas
-	spokes []*party
-	away   map[string]bool
-	ended  int            // rotations
-	left   map[string]int // by a spoke that is away: how many had ended then
+	t        rapid.TB
+	now      time.Time
+	stored   *corev1.Secret // all that outlasts a hub
+	ca       *authority     // in Secret isthmus-ca
+	hubs     []*party       // replicas
+	spokes   []*party
+	away     map[string]bool
+	switched int            // how often the CA that signs has changed
+	left     map[string]int // by a spoke that is away: how often it had then
 
 	renewals map[*party]int
 	made     map[[2]*party]moment // the last connection of a pair
@@ -144,8 +144,8 @@ func (s *sim) step(w wish) (changed bool) {
 	}
 	next, _, changed := s.state().step(w, s.members(), s.now)
 	if changed {
-		if next.phase == Steady && s.state().phase == Reissuing {
-			s.ended++
+		if next.phase == Reissuing && s.state().phase == Distributing {
+			s.switched++
 		}
 		writeTrust(s.stored, next)
 	}

@@ -41,10 +41,11 @@ type trust struct {
 	since  time.Time
 	signer *authority // in force, until Reissuing
 	next   *authority // nil when Steady
-	// cross is next's certificate signed by signer, PEM: behind the hub's leaf it lets those that know the old CA only
-	// verify the hub. It stays as long as retired. Empty where the old CA may have no CA below it.
+	// cross is the certificate of the CA that signs, signed by the one before, PEM: behind the hub's leaf it lets those that know the one before
+	// only verify the hub. From Reissuing on, and then as long as retired. Empty where the one before may have no CA below it.
 	cross []byte
-	// retired are the roots of the CA before, PEM, accepted for renewals until retiredUntil.
+	// retired are the roots of the CA before, PEM, accepted for renewals until retiredUntil. Another rotation changes nothing in that before it
+	// changes who signs.
 	retired      []byte
 	retiredUntil time.Time
 }
@@ -132,15 +133,14 @@ type wish struct {
 // says that the state is to be stored. It is the whole of the state machine: what it returns is all that a hub that dies
 // between two steps needs.
 func (t trust) step(w wish, members []Member, now time.Time) (next trust, waiting []string, changed bool) {
+	if len(t.retired) > 0 && (w.compromised || !now.Before(t.retiredUntil)) {
+		return t.forget(), nil, true
+	}
 	switch t.phase {
 	case Distributing:
 		return t.distribute(w, members, now)
 	case Reissuing:
 		return t.reissue(w, members, now)
-	}
-	if len(t.retired) > 0 && (w.compromised || !now.Before(t.retiredUntil)) {
-		t.retired, t.cross, t.retiredUntil = nil, nil, time.Time{}
-		return t, nil, true
 	}
 	switch {
 	case w.ca == nil:
@@ -154,18 +154,22 @@ func (t trust) step(w wish, members []Member, now time.Time) (next trust, waitin
 	return t, nil, false
 }
 
+// forget has the CA before be known no more.
+func (t trust) forget() trust {
+	t.retired, t.cross, t.retiredUntil = nil, nil, time.Time{}
+	return t
+}
+
 func (t trust) begin(ca *authority, now time.Time) trust {
-	cross, err := crossSign(t.signer, ca, now)
-	if err != nil {
-		cross = nil // those that miss the whole rotation have to join again
-	}
-	return trust{phase: Distributing, since: now, signer: t.signer, next: ca, cross: cross}
+	t.phase, t.since, t.next = Distributing, now, ca
+	return t
 }
 
 func (t trust) distribute(w wish, members []Member, now time.Time) (trust, []string, bool) {
 	if w.ca != nil && !w.ca.cert.Equal(t.next.cert) { // changed again: nothing is signed by the next CA yet
 		if w.ca.cert.Equal(t.signer.cert) {
-			return trust{phase: Steady, since: now, signer: w.ca}, nil, true
+			t.phase, t.since, t.signer, t.next = Steady, now, w.ca, nil
+			return t, nil, true
 		}
 		return t.begin(w.ca, now), nil, true
 	}
@@ -174,7 +178,11 @@ func (t trust) distribute(w wish, members []Member, now time.Time) (trust, []str
 	if len(waiting) > 0 || now.Sub(t.since) < dwell {
 		return t, waiting, false
 	}
+	t = t.forget()
 	t.phase, t.since = Reissuing, now
+	if cross, err := crossSign(t.signer, t.next, now); err == nil { // else those that miss the whole rotation have to join again
+		t.cross = cross
+	}
 	return t, nil, true
 }
 
@@ -213,7 +221,7 @@ func (t trust) waits(w wish, members []Member, now time.Time, done func(Member) 
 
 // hubChain is what the hub shows behind its leaf, PEM.
 func (t trust) hubChain(leaf []byte) []byte {
-	if t.phase == Distributing || len(t.cross) == 0 {
+	if len(t.cross) == 0 {
 		return leaf
 	}
 	return append(slices.Clip(leaf), t.cross...)

@@ -77,15 +77,15 @@ func TestRotationProperty(t *testing.T) {
 				if len(s.away) < 1 {
 					name := s.spokes[rapid.IntRange(0, 1).Draw(t, "who")].name
 					if !s.away[name] {
-						s.away[name], s.left[name] = true, s.ended
+						s.away[name], s.left[name] = true, s.switched
 					}
 				}
 			},
 			"return": func(t *rapid.T) { // whoever returns renews first: the hub tells it to
 				p := s.spokes[rapid.IntRange(0, 1).Draw(t, "who")]
 				if s.away[p.name] {
-					// Who misses two rotations has to join again.
-					if err := handshake(p, s.hubs[0]); err != nil && s.ended-s.left[p.name] < 2 {
+					// Who was away when the CA that signs changed twice has to join again.
+					if err := handshake(p, s.hubs[0]); err != nil && s.switched-s.left[p.name] < 2 {
 						t.Fatalf("%s is back and cannot renew: %v", p.name, err)
 					}
 					s.renew(p)
@@ -216,7 +216,8 @@ func TestCrossSigning(t *testing.T) {
 	if _, err := crossSign(old, s.newCA(), t0); err == nil {
 		t.Error("a chain that nobody accepts")
 	}
-	if next := (trust{phase: Steady, signer: old}).begin(s.newCA(), t0); next.phase != Distributing || len(next.cross) != 0 {
+	next, _, _ := (trust{phase: Steady, signer: old}).begin(s.newCA(), t0).step(wish{}, nil, t0.Add(dwell))
+	if next.phase != Reissuing || len(next.cross) != 0 {
 		t.Errorf("%s, cross %d", next.phase, len(next.cross))
 	}
 }
