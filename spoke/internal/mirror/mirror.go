@@ -5,19 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -95,87 +90,6 @@ func (m Mirror[T]) wait(ctx context.Context, d time.Duration) bool {
 	case <-timer.C:
 	}
 	return true
-}
-
-// ListWatch makes a Source of the List and Watch methods of a client for one kind. The client set tells whether lists can be
-// streamed (those of tests cannot); selector restricts to objects with these fields, "" is all.
-//
-// The API server's store may be restored from a backup at any time. What is listed anew is therefore what there is, not what is as new as
-// what was seen: a store that has not reached that revision would stream its end only when it has, in hours. And all is listed anew when a
-// watch could not reach the API server, once it can, and when one goes on from a revision that the store has not reached: it would hear of
-// nothing, with no error.
-func ListWatch[L runtime.Object](
-	client any, selector string,
-	list func(context.Context, metav1.ListOptions) (L, error),
-	follow func(context.Context, metav1.ListOptions) (watch.Interface, error),
-) cache.ListerWatcher {
-	var away, listed atomic.Bool // listed: the next watch follows a list
-	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.FieldSelector = selector
-			if o.ResourceVersion != firstList {
-				o.ResourceVersion = ""
-			}
-			out, err := list(ctx, o)
-			if listed.Store(err == nil); err == nil {
-				away.Store(false)
-			}
-			return out, err
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.FieldSelector = selector
-			lists := o.SendInitialEvents != nil
-			if lists {
-				o.ResourceVersion = ""
-			}
-			w, err := follow(ctx, o)
-			switch {
-			case err != nil && apierrors.ReasonForError(err) == metav1.StatusReasonUnknown: // it was not the API server that said so
-				away.Store(true)
-			case err == nil && away.Swap(false) && !lists:
-				w.Stop()
-				return nil, apierrors.NewResourceExpired("the API server was away: its store may be another")
-			case err == nil && !listed.Swap(false) && !lists && behind(ctx, o.ResourceVersion, func(ctx context.Context) (runtime.Object, error) {
-				return list(ctx, metav1.ListOptions{FieldSelector: selector, Limit: 1})
-			}):
-				w.Stop()
-				return nil, apierrors.NewResourceExpired("the API server's store is another: it has not reached this revision")
-			}
-			return w, err
-		},
-	}, client)
-}
-
-// firstList is the revision that client-go asks for in the first list of all, if lists cannot be streamed: any that the API server has at
-// hand, which is cheap for it.
-const firstList = "0"
-
-// behindTimeout bounds how long to wait for the store's revision.
-const behindTimeout = 10 * time.Second
-
-// behind says whether what a list says of the store's revision is before one that was seen. Not known is no.
-func behind(ctx context.Context, seen string, list func(context.Context) (runtime.Object, error)) bool {
-	known, err := strconv.ParseUint(seen, 10, 64)
-	if err != nil {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, behindTimeout)
-	defer cancel()
-	out, err := list(ctx)
-	if err != nil {
-		return false
-	}
-	m, err := meta.ListAccessor(out)
-	if err != nil {
-		return false
-	}
-	now, err := strconv.ParseUint(m.GetResourceVersion(), 10, 64)
-	return err == nil && now < known
-}
-
-// Named is the selector for the one object of that name.
-func Named(name string) string {
-	return fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 }
 
 // item is a converted object on its way through the Reflector's first list.

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
+	clocktesting "k8s.io/utils/clock/testing"
 )
 
 // server is one kind of an API server, by hand.
@@ -29,8 +30,10 @@ type server struct {
 	away    error             // of the next watch
 	asked   int               // watches
 	lists   int
-	behind  bool // the store is at a revision before that of its objects
-	streams bool // lists are streamed
+	behind  bool  // the store is at a revision before that of its objects
+	streams bool  // lists are streamed
+	seconds int64 // that the open watch is to last
+	clock   *clocktesting.FakePassiveClock
 	watch   *watch.RaceFreeFakeWatcher
 }
 
@@ -63,7 +66,7 @@ func (s *server) follow(_ context.Context, o metav1.ListOptions) (watch.Interfac
 	if s.asked++; s.away != nil {
 		return nil, s.away
 	}
-	s.watch = watch.NewRaceFreeFake()
+	s.watch, s.seconds = watch.NewRaceFreeFake(), *o.TimeoutSeconds
 	if o.SendInitialEvents == nil {
 		return s.watch, nil
 	}
@@ -163,12 +166,13 @@ func until(t *testing.T, ok func() bool) {
 func start(t *testing.T, s *server, retry <-chan struct{}) *sink {
 	t.Cleanup(func() { goleak.VerifyNone(t) })
 	out := &sink{has: map[string]string{}}
+	s.clock = clocktesting.NewFakePassiveClock(time.Now())
 	var client any = fake.NewClientset()
 	if s.streams {
 		client = nil // says nothing against it
 	}
 	m := Mirror[string]{
-		Name: "configmaps", Source: ListWatch(client, "", s.list, s.follow), Example: &corev1.ConfigMap{},
+		Name: "configmaps", Source: listWatch(&thread{now: s.clock.Now}, client, "", s.list, s.follow), Example: &corev1.ConfigMap{},
 		Convert: func(o runtime.Object) string { return o.(*corev1.ConfigMap).Data["v"] },
 		Sink:    out, Failed: out.failed, Retry: retry,
 	}
@@ -264,8 +268,8 @@ func anotherStore(t *testing.T, s *server) {
 	}
 }
 
-// TestAStoreThatIsBehind restores an older store so fast that no watch finds the API server away: a watch that goes on from a revision that
-// the store has not reached would hear of nothing. One that goes on in the same store is left alone.
+// TestAStoreThatIsBehind restores an older store so fast that no watch finds the API server away. A watch that was cut off may go on in
+// another store, whatever revision that has reached, so all is listed anew; one that lasted as long as it was asked to goes on.
 func TestAStoreThatIsBehind(t *testing.T) {
 	for _, way := range []struct {
 		name    string
@@ -279,29 +283,34 @@ func TestAStoreThatIsBehind(t *testing.T) {
 
 func aStoreThatIsBehind(t *testing.T, s *server) {
 	out := start(t, s, nil)
-	out.is(t, map[string]string{"a": "1"})
-	again := func(behind bool, objects map[string]string) {
+	again := func(cut, behind bool, objects map[string]string) {
 		t.Helper()
 		w := s.watched(t)
-		w.Modify(object("a", "2"))
+		w.Modify(object("a", "2")) // client-go lists anew by itself after a watch that told nothing
 		until(t, func() bool { out.mu.Lock(); defer out.mu.Unlock(); return out.has["x/a"] == "2" })
 		s.mu.Lock()
 		s.behind, s.objects = behind, objects
 		before := s.asked
+		if lasted := time.Duration(s.seconds) * time.Second; cut {
+			s.clock.SetTime(s.clock.Now().Add(lasted - time.Second))
+		} else {
+			s.clock.SetTime(s.clock.Now().Add(lasted))
+		}
 		s.mu.Unlock()
 		w.Stop()
 		until(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.asked > before })
 	}
-	again(false, map[string]string{"a": "0"})
+	out.is(t, map[string]string{"a": "1"})
+	again(false, false, map[string]string{"a": "0"})
 	s.watched(t).Add(object("b", "1")) // what it held it still has: nothing was listed anew
 	out.is(t, map[string]string{"a": "2", "b": "1"})
-	again(true, map[string]string{"a": "0", "c": "1"})
+	again(true, true, map[string]string{"a": "0", "c": "1"})
 	out.is(t, map[string]string{"a": "0", "c": "1"})
+	again(true, false, map[string]string{"a": "0", "d": "1"})
+	out.is(t, map[string]string{"a": "0", "d": "1"})
 
-	again(false, nil) // in a store that has reached 2 once more
-	s.set(nil, map[string]string{"e": "1"})
 	s.mu.Lock()
-	s.behind = true
+	s.behind, s.objects = true, map[string]string{"e": "1"}
 	s.mu.Unlock()
 	s.watched(t).Error(&metav1.Status{Status: metav1.StatusFailure, Code: 410, Reason: metav1.StatusReasonExpired}) // client-go lists anew by itself
 	out.is(t, map[string]string{"e": "1"})
@@ -309,6 +318,57 @@ func aStoreThatIsBehind(t *testing.T, s *server) {
 	defer out.mu.Unlock()
 	if len(out.failures) > 0 {
 		t.Errorf("told of %v", out.failures)
+	}
+}
+
+// TestThread: after what a watch may go on where the story was left.
+func TestThread(t *testing.T) {
+	const seconds = 300
+	start := time.Unix(1000, 0)
+	down := errors.New("down")
+	type event struct {
+		list, lists bool          // a list; else a watch, which may list itself
+		at, takes   time.Duration // since start; until it is answered
+		err         error
+	}
+	ends := seconds * time.Second
+	for name, tc := range map[string]struct {
+		events []event // the last one is a watch
+		want   bool
+	}{
+		"nothing was listed":                      {[]event{{}}, false},
+		"after a list":                            {[]event{{list: true}, {}}, true},
+		"after a list that failed":                {[]event{{list: true}, {list: true, err: down}, {}}, false},
+		"after a list, but the server was away":   {[]event{{list: true}, {err: down}, {at: time.Second}}, false},
+		"lists itself":                            {[]event{{lists: true}}, true},
+		"lists itself, after a failure":           {[]event{{err: down}, {lists: true}}, true},
+		"in time":                                 {[]event{{lists: true}, {at: ends}}, true},
+		"in time, again and again":                {[]event{{list: true}, {}, {at: ends}, {at: 2 * ends}, {at: 3*ends + time.Second}}, true},
+		"cut off":                                 {[]event{{lists: true}, {at: ends - 1}}, false},
+		"cut off, after some in time":             {[]event{{lists: true}, {at: ends}, {at: ends + time.Minute}}, false},
+		"in time, but the server was away":        {[]event{{lists: true}, {at: ends, err: down}, {at: ends + time.Second}}, false},
+		"in time, but answered late":              {[]event{{lists: true}, {at: ends, takes: seam + 1}}, false},
+		"in time, but the process stood still":    {[]event{{lists: true}, {at: ends + seam + 1}}, false},
+		"refused once, and not listed since":      {[]event{{lists: true}, {at: 1}, {at: ends + 1}}, false},
+		"refused once, and listed since":          {[]event{{lists: true}, {at: 1}, {at: 2, list: true}, {at: 3}}, true},
+		"a slow list is none of the watch's time": {[]event{{list: true}, {at: time.Minute, takes: time.Minute}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := clocktesting.NewFakePassiveClock(start)
+			th, long, got := &thread{now: clock.Now}, int64(seconds), false
+			for _, e := range tc.events {
+				asked := start.Add(e.at)
+				clock.SetTime(asked.Add(e.takes))
+				if e.list {
+					th.list(e.err)
+					continue
+				}
+				got = th.watch(e.lists, asked, &long, e.err)
+			}
+			if got != tc.want {
+				t.Errorf("goes on: %v, want %v", got, tc.want)
+			}
+		})
 	}
 }
 
