@@ -199,10 +199,26 @@ func (f *Fleet) undeclare(ctx context.Context, c *Cluster, ns, name string) erro
 	return client.IgnoreNotFound(c.client.Delete(ctx, agentObject(ns, name)))
 }
 
+// nobodyStops fails while a pod of Isthmus still stops: a router that does may serve streams, which it ends when its drain is over.
+func (f *Fleet) nobodyStops(ctx context.Context) error {
+	for _, c := range f.Clusters {
+		var pods corev1.PodList
+		if err := c.client.List(ctx, &pods, client.InNamespace(system)); err != nil {
+			return err
+		}
+		for i := range pods.Items {
+			if p := &pods.Items[i]; p.DeletionTimestamp != nil {
+				return fmt.Errorf("%s in %s still stops", p.Name, c.Name)
+			}
+		}
+	}
+	return nil
+}
+
 // deletePods deletes Isthmus's pods of a workload, as a rolling update or a drained node does.
 func (c *Cluster) deletePods(ctx context.Context, workload string) error {
 	var pods corev1.PodList
-	if err := c.client.List(ctx, &pods, client.InNamespace("isthmus-system")); err != nil {
+	if err := c.client.List(ctx, &pods, client.InNamespace(system)); err != nil {
 		return err
 	}
 	n := 0

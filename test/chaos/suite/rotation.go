@@ -17,13 +17,13 @@ import (
 func rotateCA(ctx context.Context, s *stage) error {
 	hub := s.fleet.Hub.client
 	var trust corev1.Secret
-	key := client.ObjectKey{Namespace: "isthmus-system", Name: "isthmus-trust"}
+	key := client.ObjectKey{Namespace: system, Name: "isthmus-trust"}
 	if err := hub.Get(ctx, key, &trust); err != nil {
 		return err
 	}
 	before := trust.Data["tls.crt"]
 	ca := &corev1.Secret{}
-	ca.Namespace, ca.Name = "isthmus-system", "isthmus-ca"
+	ca.Namespace, ca.Name = system, "isthmus-ca"
 	ask := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"annotations":{"isthmus.dev/rotate-ca":"now"}}}`))
 	if err := hub.Patch(ctx, ca, ask); err != nil {
 		return err

@@ -48,7 +48,7 @@ func (u *Suite) Run(ctx context.Context, sc Scenario) (Row, error) {
 	u.n++
 	prefix := fmt.Sprintf("%s-%d", sc.Name, u.n)
 	row := Row{Scenario: sc.Name}
-	if err := errors.Join(steps(ctx, s, sc.Arrange), s.settled(ctx)); err != nil {
+	if err := errors.Join(steps(ctx, s, sc.Arrange), s.settled(ctx), s.await(ctx, "those that stop", s.fleet.nobodyStops)); err != nil {
 		return row, fmt.Errorf("%s: before the fault: %w", sc.Name, err)
 	}
 	name := cmp.Or(sc.Load, twin)

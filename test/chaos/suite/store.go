@@ -131,7 +131,7 @@ func (w *watch) end(context.Context, *stage) error {
 // epoch is what the hub's store says of itself.
 func (s *stage) epoch(ctx context.Context) (*corev1.ConfigMap, error) {
 	cm := &corev1.ConfigMap{}
-	err := s.fleet.Hub.client.Get(ctx, client.ObjectKey{Namespace: "isthmus-system", Name: "isthmus-epoch"}, cm)
+	err := s.fleet.Hub.client.Get(ctx, client.ObjectKey{Namespace: system, Name: "isthmus-epoch"}, cm)
 	return cm, err
 }
 
