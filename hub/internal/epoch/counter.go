@@ -3,8 +3,6 @@ package epoch
 import (
 	"context"
 	"time"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
 
 // Counter counts marks. Run it on the leader, one at a time.
@@ -25,7 +23,7 @@ func (c *Counter) Start(ctx context.Context) error {
 	tick := time.NewTicker(c.k.o.Interval)
 	defer tick.Stop()
 	for {
-		if err := c.count(ctx); err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) {
+		if err := c.count(ctx); err != nil && ctx.Err() == nil && !raced(err) {
 			c.k.o.Log.Warn("The store's next mark could not be written, will try again", "error", err)
 		}
 		select {
@@ -44,7 +42,11 @@ func (c *Counter) count(ctx context.Context) error {
 		c.line = ""
 		return err
 	}
-	next := c.k.state()
+	next, err := parse(cm) // and not what this replica knows by now, which may be of another read
+	if err != nil {
+		c.line = ""
+		return err
+	}
 	newest, ok := next.history.Newest()
 	if c.line != "" && ok && newest.Line == c.line {
 		next.history = next.history.Advance()
@@ -59,5 +61,5 @@ func (c *Counter) count(ctx context.Context) error {
 		c.line = ""
 		return err
 	}
-	return c.k.take(ctx, next)
+	return c.k.take(ctx, next.uid, next)
 }

@@ -77,7 +77,7 @@ func Load(ctx context.Context, o Options) (*Keeper, error) {
 		switch {
 		case err == nil:
 			return k, nil
-		case !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err): // else another replica was faster
+		case !raced(err):
 			return nil, fmt.Errorf("the hub's epoch: %w", err)
 		}
 	}
@@ -147,8 +147,7 @@ func (k *Keeper) NeedLeaderElection() bool { return false }
 // begins a new epoch first. An error says that nothing is certain.
 func (k *Keeper) Verify(ctx context.Context) error {
 	for {
-		_, err := k.look(ctx)
-		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+		if _, err := k.look(ctx); !raced(err) {
 			return err
 		}
 	}
@@ -199,7 +198,15 @@ func (k *Keeper) late(m lineage.Mark) bool {
 	return ok && m.Number > newest.Number && m.Number <= newest.Number+lag
 }
 
-// look reads the store and takes over what it says. The error of a write that lost a race is a conflict: look again.
+// errOvertaken is of a look during which another of this replica found another epoch: which of the two was read later nobody knows.
+var errOvertaken = errors.New("another epoch was read meanwhile")
+
+// raced says whether to look again: another replica wrote first, or another look of this one was faster.
+func raced(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || errors.Is(err, errOvertaken)
+}
+
+// look reads the store and takes over what it says. If a race was lost (raced), look again.
 func (k *Keeper) look(ctx context.Context) (*corev1.ConfigMap, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -207,7 +214,7 @@ func (k *Keeper) look(ctx context.Context) (*corev1.ConfigMap, error) {
 	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: k.o.Namespace, Name: Name}}
 	err := k.o.Client.Get(ctx, client.ObjectKeyFromObject(cm), cm)
 	if apierrors.IsNotFound(err) {
-		return k.begin(ctx, cm, was.uid, "ConfigMap "+Name+" is gone: the store is empty, or was restored")
+		return k.begin(ctx, cm, was, "ConfigMap "+Name+" is gone: the store is empty, or was restored")
 	}
 	if err != nil {
 		return nil, err
@@ -216,39 +223,37 @@ func (k *Keeper) look(ctx context.Context) (*corev1.ConfigMap, error) {
 	if err != nil {
 		return nil, err
 	}
-	if is.uid == was.uid {
-		if m, ok := was.history.Newest(); ok && is.history.Judge(m) == lineage.Missing {
-			return k.begin(ctx, cm, was.uid, fmt.Sprintf("mark %d, which this replica has read, is not in it", m.Number))
-		}
+	switch m, ok := was.history.Newest(); {
+	case is.uid == was.uid && ok && is.history.Judge(m) == lineage.Missing:
+		return k.begin(ctx, cm, was, fmt.Sprintf("mark %d, which this replica has read, is not in it", m.Number))
+	case is.uid != was.uid && was.uid != "" && !slices.Contains(is.restored, was.uid): // else it took the place of the one before
+		return k.begin(ctx, cm, was, "epoch "+was.uid+", which this replica has read, is not in it")
 	}
-	return cm, k.take(ctx, is)
+	return cm, k.take(ctx, was.uid, is)
 }
 
 // restored begins a new epoch in place of one whose store this turned out to be an earlier copy of.
 func (k *Keeper) restored(ctx context.Context, lost, why string) error {
 	for {
 		cm, err := k.look(ctx)
-		if err == nil && k.UID() == lost {
-			_, err = k.begin(ctx, cm, lost, why)
+		if was := k.state(); err == nil && was.uid == lost {
+			_, err = k.begin(ctx, cm, was, why)
 		}
-		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+		if !raced(err) {
 			return err
 		}
 	}
 }
 
-// begin writes a new epoch. lost is the one before, "" when there is none to tell of.
-func (k *Keeper) begin(ctx context.Context, cm *corev1.ConfigMap, lost, why string) (*corev1.ConfigMap, error) {
-	next := stored{uid: uuid.NewString(), began: k.o.Now()}
+// begin writes a new epoch. It takes the place of what this replica has read last, which is nothing when it starts, and of what the store holds.
+func (k *Keeper) begin(ctx context.Context, cm *corev1.ConfigMap, was stored, why string) (*corev1.ConfigMap, error) {
+	next := stored{uid: uuid.NewString(), began: k.o.Now(), restored: was.lost(nil)}
 	if cm.ResourceVersion != "" {
 		is, err := parse(cm)
 		if err != nil {
 			return nil, err
 		}
-		next.restored = is.restored
-	}
-	if lost != "" && !slices.Contains(next.restored, lost) {
-		next.restored = append(slices.Clone(next.restored), lost)
+		next.restored = is.lost(next.restored)
 	}
 	next.history = next.history.Begin(newLine())
 	next.write(cm)
@@ -261,15 +266,15 @@ func (k *Keeper) begin(ctx context.Context, cm *corev1.ConfigMap, lost, why stri
 	if err != nil {
 		return nil, err
 	}
-	if lost != "" {
+	next.supersedes = list(cm.Data[supersedesKey])
+	if was.uid != "" {
 		k.metrics.restored.Inc()
 		k.o.Log.Error("The hub's store is an earlier copy of what it was: a new epoch begins, and nobody removes what this store lacks until it is acknowledged",
-			"lost", lost, "epoch", next.uid, "reason", why)
+			"lost", was.uid, "epoch", next.uid, "reason", why)
 		k.o.Recorder.Eventf(cm, nil, corev1.EventTypeWarning, "StoreRestored", "NewEpoch",
-			"the store is an earlier copy: %s. Epoch %s begins; when every Spoke is Available again, acknowledge by the key %s: %s", why, next.uid, supersedesKey, lost)
+			"the store is an earlier copy: %s. Epoch %s begins; when every Spoke is Available again, acknowledge by the key %s: %s", why, next.uid, supersedesKey, strings.Join(next.unacknowledged(), ","))
 	}
-	next.supersedes = list(cm.Data[supersedesKey])
-	return cm, k.take(ctx, next)
+	return cm, k.take(ctx, was.uid, next)
 }
 
 func (k *Keeper) state() stored {
@@ -278,8 +283,8 @@ func (k *Keeper) state() stored {
 	return k.now
 }
 
-// take makes what was read what is told.
-func (k *Keeper) take(ctx context.Context, is stored) error {
+// take makes what was read what is told. before is the epoch that was told when the read began.
+func (k *Keeper) take(ctx context.Context, before string, is stored) error {
 	key, err := k.key(ctx, is.uid)
 	if err != nil {
 		return err
@@ -287,6 +292,9 @@ func (k *Keeper) take(ctx context.Context, is stored) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	was := k.now
+	if was.uid != before && was.uid != is.uid {
+		return errOvertaken
+	}
 	if is.uid == was.uid && is.history.Number < was.history.Number {
 		return nil // a look that was overtaken by another of this replica
 	}

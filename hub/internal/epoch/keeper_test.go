@@ -247,8 +247,8 @@ func TestAReplicaFindsOutItself(t *testing.T) {
 		t.Error("the store is gone, and the epoch is the same")
 	}
 	same(t, b.UID(), a)
-	if got := w.configMap().Data[restoredKey]; got != second {
-		t.Errorf("lost epochs %q, want %q", got, second)
+	if got := w.configMap().Data[restoredKey]; got != old+","+second {
+		t.Errorf("lost epochs %q, want %q and %q", got, old, second)
 	}
 	a.count(t, 1)
 	third := a.UID()

@@ -90,6 +90,17 @@ func (s stored) write(cm *corev1.ConfigMap) {
 	cm.Data[linesKey] = strings.Join(lines, " ")
 }
 
+// lost are the epochs that end when another begins in place of this one: those that others name already, those that ended before it, and itself.
+func (s stored) lost(named []string) []string {
+	out := slices.Clone(named)
+	for _, uid := range append(slices.Clone(s.restored), s.uid) {
+		if uid != "" && !slices.Contains(out, uid) {
+			out = append(out, uid)
+		}
+	}
+	return out
+}
+
 // unacknowledged are the epochs that were lost by a restoration and that nobody has acknowledged.
 func (s stored) unacknowledged() []string {
 	return slices.DeleteFunc(slices.Clone(s.restored), func(uid string) bool { return slices.Contains(s.supersedes, uid) })
