@@ -108,3 +108,37 @@ func TestACertificateFromTheFuture(t *testing.T) {
 		t.Errorf("a later one that ended is not renewed: %v", err)
 	}
 }
+
+// TestTheClockIsSetBackDuringARotation: a phase that began while the hub's clock was ahead takes as long as any other once it is right, and not that
+// much longer. A CA of that time that has not begun is not signed with until it has: nobody would take what it signs.
+func TestTheClockIsSetBackDuringARotation(t *testing.T) {
+	for name, apart := range map[string]time.Duration{"turned-hour": time.Hour, "turned-days": 240 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			namespace(t, name, nil)
+			right := time.Now()
+			clk := clocktesting.NewFakeClock(right.Add(-time.Minute)) // the CA in force is of before
+			h := newHub(t, name, clk)
+			there := func() Member { return Member{Name: "other", Available: true, Uses: h.service.InForce()} }
+			clk.SetTime(right.Add(apart))
+			h.put(t, func(s *corev1.Secret) { s.Annotations[RotateAnnotation] = "now" })
+			h.wantPhase(t, Distributing, there())
+			h.wantEvent(t, "CARotationDistributing")
+			clk.SetTime(right)
+			h.wantPhase(t, Distributing, there())
+			clk.Step(dwell)
+			if begins := right.Add(apart - skew); begins.After(clk.Now()) {
+				h.wantPhase(t, Distributing, there())
+				h.wantEvent(t, "CAUnusable", "not yet valid")
+				clk.SetTime(begins)
+			}
+			for len(h.events.Events) > 0 { // each of these rotators has just started, and has told of the CA
+				<-h.events.Events
+			}
+			h.wantPhase(t, Reissuing, there())
+			h.wantEvent(t, "CARotationReissuing")
+			clk.SetTime(right.Add(apart)) // ahead once more
+			clk.Step(dwell)
+			h.wantPhase(t, Steady, there())
+		})
+	}
+}

@@ -167,6 +167,9 @@ func (r *Rotator) stepped(s *corev1.Secret, from string, old, next trust) {
 		r.event(s, corev1.EventTypeNormal, "CARotated", "the CA before is not accepted for renewals any more")
 		return
 	}
+	if next.phase != Steady && old.phase == next.phase && old.next == next.next { // only the time is counted anew
+		return
+	}
 	reason, note := "CARotation"+string(next.phase), ""
 	switch next.phase {
 	case Distributing:

@@ -136,6 +136,10 @@ func (t trust) step(w wish, members []Member, now time.Time) (next trust, waitin
 	if len(t.retired) > 0 && (w.compromised || !now.Before(t.retiredUntil)) {
 		return t.forget(), nil, true
 	}
+	if t.phase != Steady && t.since.After(now) { // by a clock that was ahead: nothing is to wait for as long as it was
+		t.since = now
+		return t, nil, true
+	}
 	switch t.phase {
 	case Distributing:
 		return t.distribute(w, members, now)
@@ -175,7 +179,8 @@ func (t trust) distribute(w wish, members []Member, now time.Time) (trust, []str
 	}
 	want := t.want().Bundle
 	waiting := t.waits(w, members, now, func(m Member) bool { return m.Uses.Bundle == want })
-	if len(waiting) > 0 || now.Sub(t.since) < dwell {
+	begun := !now.Before(t.next.cert.NotBefore) // else it was made by a clock that was ahead, and what it signs is refused
+	if len(waiting) > 0 || !begun || now.Sub(t.since) < dwell {
 		return t, waiting, false
 	}
 	t = t.forget()
