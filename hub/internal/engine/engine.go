@@ -219,6 +219,10 @@ func (e *Engine) Start(ctx context.Context) error {
 				backlog.Reset(due)
 			}
 		case <-grace.C:
+			if !e.built() { // there is nothing to serve, and nothing that could be said of anybody
+				grace.Reset(uncertainRetry)
+				continue
+			}
 			e.serve("the grace period is over")
 		}
 	}

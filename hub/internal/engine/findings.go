@@ -100,8 +100,9 @@ func (e *Engine) Withdraw(ctx context.Context, name string, uid types.UID) error
 		changed := e.Changes()
 		e.mu.RLock()
 		s, ok := e.b.spokes[name]
+		built := e.taken.Facts != nil // before that other replicas may serve it
 		e.mu.RUnlock()
-		if !ok || s.UID != string(uid) {
+		if built && (!ok || s.UID != string(uid)) {
 			break
 		}
 		select {
@@ -116,11 +117,14 @@ func (e *Engine) Withdraw(ctx context.Context, name string, uid types.UID) error
 	return e.withdrawnElsewhere(ctx, name, uid)
 }
 
-// Declared says whether some spoke exports a resource. It is true too while a spoke that has joined was never known
-// completely by this hub: what looks like nobody's may be that spoke's.
+// Declared says whether some spoke exports a resource. It is true too before the first build, and while a spoke that has joined was
+// never known completely by this hub: what looks like nobody's may be that spoke's.
 func (e *Engine) Declared(namespace string, kind v1alpha1.ResourceType, name string) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
+	if e.taken.Facts == nil {
+		return true
+	}
 	for spoke, f := range e.taken.Facts {
 		if (f.Joined || f.Reported) && !e.sure[spoke] {
 			return true
