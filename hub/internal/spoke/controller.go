@@ -51,7 +51,7 @@ type scope struct {
 	// usable: the namespace is there and ours; otherwise conflict says why it cannot be, or is "" when that is not known.
 	usable   bool
 	conflict string
-	// lost: only the cache still has the Spoke; nothing is made for it, and nothing said.
+	// lost: only the cache still has the Spoke, or has it deleted; nothing is made for it or taken away, and nothing said.
 	lost bool
 	join joinState
 	seen

@@ -106,3 +106,20 @@ func TestNothingIsMadeForASpokeThatIsOnlyInTheCache(t *testing.T) {
 		f.Expect(apierrors.IsNotFound(f.get(&corev1.Secret{}, ns.Name, "join"))).To(gomega.BeTrue())
 	})
 }
+
+// TestASpokeThatOnlyTheCacheHasDeleted was deleted and came back with a backup, under a hub that runs: it keeps its rights and what it has written.
+func TestASpokeThatOnlyTheCacheHasDeleted(t *testing.T) {
+	f := alone(t)
+	s := f.spoke("lost-four")
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "isthmus-spoke-lost-four", Annotations: map[string]string{"isthmus.dev/spoke-uid": string(s.UID)}}}
+	f.create(ns)
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: objectName}}
+	f.create(account)
+	cached := s.DeepCopy()
+	cached.Finalizers, cached.DeletionTimestamp = []string{Finalizer}, &metav1.Time{Time: time.Now()}
+	again := f.reconcileBehind(behind{Client: api, spoke: cached})
+	f.Expect(f.get(account, ns.Name, objectName)).To(gomega.Succeed(), "it has lost its account")
+	f.Expect(f.get(ns, "", ns.Name)).To(gomega.Succeed())
+	f.Expect(ns.DeletionTimestamp).To(gomega.BeNil(), "its namespace is being deleted")
+	f.Expect(again).To(gomega.Equal(lostRetry))
+}

@@ -17,7 +17,7 @@ import (
 // conflictRetry is how often a namespace that is not ours is looked at: the cache does not hold it.
 const conflictRetry = 10 * time.Second
 
-// lostRetry is how often a Spoke that only the cache has is looked at.
+// lostRetry is how often a Spoke is looked at that only the cache has, or has deleted.
 const lostRetry = time.Second
 
 // ensureNamespace makes the spoke's namespace. One that exists is taken only when it was made for this very Spoke.
@@ -72,15 +72,16 @@ func (s *scope) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: s.namespace, Name: name, Labels: s.labels()}
 }
 
-// exists asks the API server whether the Spoke is still there, before anything is made for it: a store that was emptied or restored under a
-// hub that runs may lack it while the cache has it still. What was made for it then would be in the way of the one that comes after it.
+// exists asks the API server whether the Spoke is still there, and being deleted if it is in the cache, before anything is made for it or
+// taken away: a store that was emptied or restored under a hub that runs may say otherwise than the cache does still. What was made for it then
+// would be in the way of the one that comes after it, and what was taken away is that of one that came back.
 func (r *reconciler) exists(ctx context.Context, s *scope) (bool, error) {
 	var now v1alpha1.Spoke
 	err := r.direct.Get(ctx, client.ObjectKeyFromObject(s.spoke), &now)
 	if client.IgnoreNotFound(err) != nil {
 		return false, fmt.Errorf("Spoke %s, past the cache: %w", s.spoke.Name, err)
 	}
-	if err == nil && now.UID == s.spoke.UID {
+	if err == nil && now.UID == s.spoke.UID && now.DeletionTimestamp.IsZero() == s.spoke.DeletionTimestamp.IsZero() {
 		return true, nil
 	}
 	s.lost = true

@@ -34,6 +34,9 @@ func (r *reconciler) remove(ctx context.Context, s *scope) error {
 	if !controllerutil.ContainsFinalizer(s.spoke, Finalizer) {
 		return nil
 	}
+	if there, err := r.exists(ctx, s); err != nil || !there {
+		return err
+	}
 	ns, err := r.ownNamespace(ctx, s)
 	if err != nil {
 		return err
