@@ -7,9 +7,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"github.com/isthmus-dev/isthmus/api/v1alpha1"
 	hubidentity "github.com/isthmus-dev/isthmus/hub/internal/identity"
 	"github.com/isthmus-dev/isthmus/hub/internal/liveness"
 )
@@ -87,8 +89,14 @@ func (r *reconciler) ensureJoin(ctx context.Context, s *scope) error {
 	return nil
 }
 
+// hasJoined says whether the status says that the spoke has enrolled. It outlives the mark on its account, which goes with the namespace if
+// somebody deletes that: the spoke's certificate is as good as before.
+func hasJoined(s *v1alpha1.Spoke) bool {
+	return meta.IsStatusConditionTrue(s.Status.Conditions, v1alpha1.SpokeJoined)
+}
+
 // readJoin reads how far joining has come; the Secret is nil when there is none. The spoke has enrolled when the Identity
-// service has left its mark, or, should that have failed, when it has spoken: only who enrolled can write its Lease.
+// service has left its mark, or, should that have failed, when it has spoken: only who enrolled can write its Lease. Who has joined stays so.
 func (r *reconciler) readJoin(ctx context.Context, s *scope, from client.Reader) (bool, *corev1.Secret, error) {
 	// The Secret first: when it is gone because it was used, the mark is there already.
 	secret := &corev1.Secret{}
@@ -104,7 +112,7 @@ func (r *reconciler) readJoin(ctx context.Context, s *scope, from client.Reader)
 	if client.IgnoreNotFound(err) != nil {
 		return false, nil, fmt.Errorf("ServiceAccount of the spoke: %w", err)
 	}
-	return account.Annotations[hubidentity.EnrolledAnnotation] != "" ||
+	return account.Annotations[hubidentity.EnrolledAnnotation] != "" || hasJoined(s.spoke) ||
 		r.Liveness.Get(s.spoke.Name).Availability != liveness.NeverSeen, secret, nil
 }
 

@@ -45,7 +45,9 @@ func (r *reconciler) ensureNamespace(ctx context.Context, s *scope) error {
 		s.again(conflictRetry)
 		return nil
 	case !ns.DeletionTimestamp.IsZero():
-		s.conflict = fmt.Sprintf("namespace %s is being deleted; it is made again when it is gone", s.namespace)
+		if !hasJoined(s.spoke) { // one that has does not join again over it, and its routers stay where they were
+			s.conflict = fmt.Sprintf("namespace %s is being deleted; it is made again when it is gone", s.namespace)
+		}
 		s.again(conflictRetry)
 		return nil
 	}
