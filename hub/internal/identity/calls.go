@@ -172,11 +172,11 @@ func (s *Service) consume(ctx context.Context, spoke *v1alpha1.Spoke, join *core
 	if err != nil {
 		return err
 	}
-	// From here on the spoke has joined whatever fails: the controller also learns it from the first Lease.
+	// From here on the spoke has joined whatever fails: the controller also learns it from the first Lease. The Secret stays while it alone tells by
+	// whom it was used: the answer may be lost.
 	if err := s.opts.Client.Patch(ctx, account, client.RawPatch(types.MergePatchType, mark)); err != nil {
 		s.opts.Log.Error("enrolment not recorded", "spoke", spoke.Name, "error", err)
-	}
-	if err := s.opts.Client.Delete(ctx, join, client.Preconditions{UID: &join.UID}); client.IgnoreNotFound(err) != nil {
+	} else if err := s.opts.Client.Delete(ctx, join, client.Preconditions{UID: &join.UID}); client.IgnoreNotFound(err) != nil {
 		s.opts.Log.Error("used join Secret not deleted, the controller will", "spoke", spoke.Name, "error", err)
 	}
 	s.event(spoke, corev1.EventTypeNormal, "Enrolled", "Enroll", "the spoke has enrolled as "+s.id(spoke).URI())

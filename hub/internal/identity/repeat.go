@@ -93,6 +93,11 @@ func (s *Service) repeat(ctx context.Context, spoke *v1alpha1.Spoke, token strin
 	if err := checkRepeat(record, token, pub, s.opts.Clock.Now()); err != nil {
 		return nil, s.refuse(spoke, err)
 	}
+	// Again: the call that used the token may have settled the identity since it was read.
+	spoke, err := s.spoke(ctx, spoke.Name)
+	if err != nil {
+		return nil, err
+	}
 	answer, err := s.credentials(ctx, spoke, pub)
 	if err == nil {
 		s.opts.Log.Info("enrolment answered again: same token, same key", "spoke", spoke.Name)
