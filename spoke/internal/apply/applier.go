@@ -50,15 +50,16 @@ type Applier struct {
 	state *state
 	queue workqueue.TypedRateLimitingInterface[string]
 
-	mu      sync.Mutex
-	hub     *hub                // of the session; nil without one
-	parsed  map[string]parsed   // programs, by name
-	applied map[key]applied     // what was written last
-	done    map[string]int64    // generation of each program that is in force
-	drifts  map[key][]time.Time // corrections, the last ones
-	lacking time.Time           // since when the programs are incomplete; zero: they are not
-	epoch   epoch
-	backend backend
+	mu       sync.Mutex
+	hub      *hub                // of the session; nil without one
+	parsed   map[string]parsed   // programs, by name
+	readings uint64              // of programs, so far
+	applied  map[key]applied     // what was written last
+	done     map[string]uint64   // which reading of each program is in force
+	drifts   map[key][]time.Time // corrections, the last ones
+	lacking  time.Time           // since when the programs are incomplete; zero: they are not
+	epoch    epoch
+	backend  backend
 }
 
 // hub is the side of the hub in one session.
@@ -73,7 +74,7 @@ type hub struct {
 func New(o Options) *Applier {
 	limiter := workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, longestRetry)
 	return &Applier{
-		opts: o, state: newState(), parsed: map[string]parsed{}, applied: map[key]applied{}, done: map[string]int64{}, drifts: map[key][]time.Time{},
+		opts: o, state: newState(), parsed: map[string]parsed{}, applied: map[key]applied{}, done: map[string]uint64{}, drifts: map[key][]time.Time{},
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[string]{Clock: o.Clock}),
 	}
 }

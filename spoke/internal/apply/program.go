@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -27,11 +28,11 @@ const (
 
 // parsed is a program as it was read.
 type parsed struct {
-	uid        types.UID
-	generation int64
-	objects    []wanted
-	wants      map[key]bool // objects and certificates
-	err        error
+	of      *v1alpha1.GatewayProgram
+	number  uint64 // of the reading: no other content has it
+	objects []wanted
+	wants   map[key]bool // objects and certificates
+	err     error
 }
 
 // applied is an object as it was written.
@@ -64,14 +65,15 @@ func (a *Applier) program(ctx context.Context, name string) (time.Duration, erro
 	if !a.state.clusterKnown() {
 		return 0, nil // all programs are looked at when it is
 	}
-	v, err := a.bring(ctx, p)
+	read := a.parse(p)
+	v, err := a.bring(ctx, p, read)
 	if err != nil {
 		return 0, err
 	}
 	if v.inForce {
 		a.mu.Lock()
-		news := a.done[name] != p.Generation
-		a.done[name] = p.Generation
+		news := a.done[name] != read.number
+		a.done[name] = read.number
 		a.mu.Unlock()
 		if news {
 			a.queue.Add(wholeKey) // what the program named before may go
@@ -81,15 +83,19 @@ func (a *Applier) program(ctx context.Context, name string) (time.Duration, erro
 	return v.again, a.report(ctx, p, v)
 }
 
-// parse reads a program once per generation.
+// parse reads a program once per content. Its generation does not tell: a program that was deleted and made again begins with 1, and a
+// hub's store that was restored counts again from the backup's.
 func (a *Applier) parse(p *v1alpha1.GatewayProgram) parsed {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	got, ok := a.parsed[p.Name]
-	if ok && got.uid == p.UID && got.generation == p.Generation {
+	if ok && (got.of == p || reflect.DeepEqual(got.of.Spec, p.Spec)) {
+		got.of = p
+		a.parsed[p.Name] = got
 		return got
 	}
-	got = parsed{uid: p.UID, generation: p.Generation, wants: map[key]bool{}}
+	a.readings++
+	got = parsed{of: p, number: a.readings, wants: map[key]bool{}}
 	got.objects, got.err = read(p, a.opts.Namespace)
 	for _, w := range got.objects {
 		got.wants[w.key] = true
@@ -102,8 +108,7 @@ func (a *Applier) parse(p *v1alpha1.GatewayProgram) parsed {
 }
 
 // bring writes certificates first, then the objects. An error is one that trying again may cure.
-func (a *Applier) bring(ctx context.Context, p *v1alpha1.GatewayProgram) (verdict, error) {
-	read := a.parse(p)
+func (a *Applier) bring(ctx context.Context, p *v1alpha1.GatewayProgram, read parsed) (verdict, error) {
 	if read.err != nil {
 		return verdict{reason: v1alpha1.ReasonRejected, message: "the program cannot be read: " + read.err.Error()}, nil
 	}

@@ -128,7 +128,7 @@ func (a *Applier) surplus(programs []*v1alpha1.GatewayProgram) (surplus map[key]
 			wants[k] = true
 		}
 		a.mu.Lock()
-		waits[p.Name] = read.err != nil || a.done[p.Name] != p.Generation
+		waits[p.Name] = read.err != nil || a.done[p.Name] != read.number
 		a.mu.Unlock()
 	}
 	surplus = map[key]*live{}

@@ -79,8 +79,9 @@ type world struct {
 	here    string
 	opts    apply.Options
 	stop    func()
-	// endSession ends what follows the hub; the applier runs on.
+	// endSession ends what follows the hub; the applier runs on. follow begins another session.
 	endSession func()
+	follow     func(onHub string)
 }
 
 func newWorld(t *testing.T, name string) *world {
@@ -128,20 +129,23 @@ func (w *world) start(onHub string) {
 	}
 	a := apply.New(o)
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{}, 2)
-	session, end := context.WithCancel(ctx)
-	w.endSession = end
-	go func() { a.Run(ctx); done <- struct{}{} }()
-	go func() { a.Follow(session, w.hub, secrets, onHub); done <- struct{}{} }()
+	done := make(chan struct{})
+	go func() { a.Run(ctx); close(done) }()
+	w.follow = func(onHub string) {
+		session, end := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		w.endSession = func() { end(); <-ended }
+		go func() { a.Follow(session, w.hub, secrets, onHub); close(ended) }()
+	}
+	w.follow(onHub)
 	stopped := false
 	w.stop = func() {
 		if stopped {
 			return
 		}
 		stopped = true
-		end()
+		w.endSession()
 		cancel()
-		<-done
 		<-done
 		goleak.VerifyNone(w, ignore, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
 			goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*clientConnReadLoop).run"), goleak.IgnoreAnyFunction("net/http.(*http2clientConnReadLoop).run"))
