@@ -120,13 +120,16 @@ func (r *Reporter) report(ctx context.Context) error {
 			spec.Trust = *t
 		}
 	}
-	if routers, known := r.Routers(); known {
+	routers, known := r.Routers()
+	if known {
 		spec.Routers = clip(routers, 16)
 	}
-	if d, complete := r.Digest(); complete {
+	d, complete := r.Digest()
+	if complete {
 		spec.Slices, spec.Session = d, r.Session
-	} else if create {
-		return nil
+	}
+	if create && !(known && complete) {
+		return nil // a report without routers takes this spoke's places away, one that is not there takes nothing
 	}
 	if reflect.DeepEqual(spec, obj.Spec) {
 		return nil

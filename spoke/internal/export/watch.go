@@ -77,10 +77,23 @@ func (o observed) Put(name types.NamespacedName, s seen) {
 func (o observed) Delete(name types.NamespacedName) {
 	o.mu.Lock()
 	shard := o.owners[name.Name]
+	if shard == nil {
+		shard = o.writingLocked(name.Name)
+	}
 	o.mu.Unlock()
 	if shard != nil {
 		o.suspect(shard.namespace, name.Name)
 	}
+}
+
+// writingLocked is who writes a slice just now; nil: nobody. One that is made has no owner before the answer is there.
+func (e *Exporter) writingLocked(name string) *shard {
+	for _, s := range e.shards {
+		if _, writing := s.flying[name]; writing {
+			return s
+		}
+	}
+	return nil
 }
 
 func (o observed) Replace(all map[types.NamespacedName]seen) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -98,31 +100,28 @@ func (e *Exporter) doubt(s *shard, name string, err error) error {
 	return fmt.Errorf("slice %s: %w", name, err)
 }
 
-// dispel reads the slices in doubt.
+// dispel reads the slices in doubt. A doubt ends before the read: what comes up meanwhile may be of a change that the answer lacks.
 func (e *Exporter) dispel(ctx context.Context, s *shard) error {
 	e.mu.Lock()
-	var names []string
-	for name := range s.doubt {
-		names = append(names, name)
-	}
+	names := slices.Collect(maps.Keys(s.doubt))
 	e.mu.Unlock()
 	for _, name := range names {
+		e.mu.Lock()
+		delete(s.doubt, name)
+		e.mu.Unlock()
 		obj := &v1alpha1.AgentSlice{}
 		err := e.call(ctx, "read", func(ctx context.Context) error { return e.opts.Hub.Get(ctx, e.key(name), obj) })
 		switch {
 		case apierrors.IsNotFound(err):
 			e.know(s, name, nil)
 		case err != nil:
-			return fmt.Errorf("slice %s: %w", name, err)
+			return e.doubt(s, name, err)
 		case obj.Spec.SourceNamespace != s.namespace:
 			e.know(s, name, nil)
 			e.suspect(obj.Spec.SourceNamespace, name)
 		default:
 			e.know(s, name, e.read(obj))
 		}
-		e.mu.Lock()
-		delete(s.doubt, name)
-		e.mu.Unlock()
 	}
 	return nil
 }
