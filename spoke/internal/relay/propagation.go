@@ -32,11 +32,13 @@ func newPropagation(m *metrics) *propagation {
 func (p *propagation) step(c *core, st *stage, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	first := map[string][]localtable.Key{} // by namespace, where it may be another now
 	for _, r := range st.upsert[router.ScopeType] {
 		h, ok := c.homes[namespaceOf(r.Name)]
 		if !ok || h.Resource.Version != r.Version {
 			continue
 		}
+		first[namespaceOf(r.Name)] = h.First
 		for _, k := range h.First {
 			if _, ok := p.since[k]; !ok {
 				p.since[k] = now
@@ -54,9 +56,15 @@ func (p *propagation) step(c *core, st *stage, now time.Time) {
 			p.acks[ref] = w
 		}
 	}
+	there := map[localtable.Key]bool{}
+	for _, keys := range first {
+		for _, k := range keys {
+			there[k] = true
+		}
+	}
 	for k := range p.since {
-		if c.homes[k.Namespace].Resource.Name == "" {
-			delete(p.since, k)
+		if _, made := first[k.Namespace]; made && !there[k] || c.homes[k.Namespace].Resource.Name == "" {
+			delete(p.since, k) // it is gone, and the hub never placed it
 		}
 	}
 }
