@@ -32,7 +32,7 @@ type resourceSet interface {
 // one is on its way go together.
 type localResources struct {
 	set  resourceSet
-	give func([]localtable.Resource)
+	give func(rs []localtable.Resource, all bool) // not all: some could not be read yet
 	log  *slog.Logger
 
 	mu      sync.Mutex
@@ -42,7 +42,7 @@ type localResources struct {
 }
 
 // newLocalResources subscribes; call it before the set runs.
-func newLocalResources(set resourceSet, give func([]localtable.Resource), log *slog.Logger) *localResources {
+func newLocalResources(set resourceSet, give func(rs []localtable.Resource, all bool), log *slog.Logger) *localResources {
 	l := &localResources{set: set, give: give, log: log, changed: map[source.Key]bool{}, wake: make(chan struct{}, 1)}
 	l.leave = set.Subscribe(func(k source.Key) {
 		l.mu.Lock()
@@ -60,10 +60,12 @@ func (l *localResources) run(ctx context.Context) error {
 	defer l.leave()
 	wait := time.NewTimer(localPatience)
 	defer wait.Stop()
+	synced := l.set.Synced() // nil once it is closed
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-l.set.Synced():
+	case <-synced:
+		synced = nil
 	case <-wait.C:
 		l.log.Error("not everything of this cluster could be read yet; the router goes on with what it has", "awaited", l.set.Awaited())
 	}
@@ -73,11 +75,13 @@ func (l *localResources) run(ctx context.Context) error {
 		have[r.Key()] = localResource(r, l.set.Endpoints(r))
 	}
 	for {
-		l.give(slices.Collect(maps.Values(have)))
+		l.give(slices.Collect(maps.Values(have)), synced == nil)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-l.wake:
+		case <-synced:
+			synced = nil
 		}
 		for k := range l.take() {
 			if r, ok := l.set.Get(k); ok {

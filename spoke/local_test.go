@@ -71,7 +71,7 @@ func TestLocalResources(t *testing.T) {
 	b := source.Resource{Namespace: "ns", Type: "mcp", Name: "b", Service: "mcp-b", Port: 80}
 	set := &fakeSet{synced: make(chan struct{}), resources: map[source.Key]source.Resource{a.Key(): a}, endpoints: map[source.Key][]source.Endpoint{}}
 	given := make(chan []localtable.Resource, 10)
-	l := newLocalResources(set, func(rs []localtable.Resource) { given <- rs }, slog.New(slog.NewTextHandler(&bytes.Buffer{}, nil)))
+	l := newLocalResources(set, func(rs []localtable.Resource, _ bool) { given <- rs }, slog.New(slog.NewTextHandler(&bytes.Buffer{}, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = l.run(ctx) }()
@@ -111,5 +111,30 @@ func receive(t *testing.T, c <-chan []localtable.Resource) []localtable.Resource
 	case <-time.After(5 * time.Second):
 		t.Fatal("nothing given in 5 s")
 		return nil
+	}
+}
+
+// TestLocalResourcesThatCannotBeReadYet: what there is goes to the relay after some time, and it hears when it has everything.
+func TestLocalResourcesThatCannotBeReadYet(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	set := &fakeSet{synced: make(chan struct{}), resources: map[source.Key]source.Resource{}, endpoints: map[source.Key][]source.Endpoint{}}
+	given := make(chan bool, 10)
+	l := newLocalResources(set, func(_ []localtable.Resource, all bool) { given <- all }, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = l.run(ctx) }()
+	defer func() { cancel(); <-done }()
+	for _, all := range []bool{false, true} {
+		select {
+		case got := <-given:
+			if got != all {
+				t.Errorf("given as all: %v, want %v", got, all)
+			}
+		case <-time.After(2 * localPatience):
+			t.Fatal("nothing given")
+		}
+		if !all {
+			close(set.synced)
+		}
 	}
 }

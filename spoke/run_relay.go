@@ -18,6 +18,7 @@ import (
 
 	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/spoke/internal/credentials"
+	"github.com/isthmus-dev/isthmus/spoke/internal/localtable"
 	"github.com/isthmus-dev/isthmus/spoke/internal/relay"
 	"github.com/isthmus-dev/isthmus/spoke/internal/router"
 	"github.com/isthmus-dev/isthmus/spoke/internal/source"
@@ -82,7 +83,13 @@ func RunRelay(ctx context.Context, o RelayOptions) error {
 	if err != nil {
 		return err
 	}
-	local := newLocalResources(set, r.SetLocal, o.Log)
+	local := newLocalResources(set, func(rs []localtable.Resource, all bool) {
+		if all {
+			r.SetLocal(rs)
+		} else {
+			r.SetLocalSoFar(rs)
+		}
+	}, o.Log)
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g, serving := errgroup.WithContext(serving)

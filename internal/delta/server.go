@@ -30,6 +30,8 @@ type Options struct {
 	// View returns what a client sees, at the stream's start; release, if not nil, is called at its end. An error ends
 	// the stream and should be a gRPC status. The node is what the client says of itself: decide by the connection.
 	View func(ctx context.Context, node *corev3.Node) (v *View, release func(), err error)
+	// Await, if set, is called with a stream's first request and may block: the stream begins, and its View is taken, when it returns.
+	Await func(ctx context.Context, first *discoveryv3.DeltaDiscoveryRequest) error
 	// Observe is told what happens.
 	Observe Observer
 	// Identifier is sent as control_plane.identifier with each response; empty: none is sent.
@@ -165,6 +167,11 @@ func (s *Server) serve(g transport, only string) (err error) {
 	first, err := g.Recv()
 	if err != nil {
 		return err
+	}
+	if s.opts.Await != nil {
+		if err := s.opts.Await(g.Context(), first); err != nil {
+			return err
+		}
 	}
 	view, release, err := s.opts.View(g.Context(), first.GetNode())
 	if err != nil {

@@ -57,6 +57,7 @@ type Relay struct {
 	prober   *probe.Prober
 	secrets  *delta.Table
 	trusting *trusting
+	begun    *begun
 	store    *disk.Store // nil without a data directory
 	mirror   *mirror
 	raw      map[string]*delta.Table // what is held of the hub's view as it came, for siblings
@@ -76,9 +77,12 @@ func New(cfg Config) (*Relay, error) {
 	if cfg.ReleasePause == 0 {
 		cfg.ReleasePause = releasePause
 	}
-	r := &Relay{cfg: cfg, secrets: delta.NewTable(router.SecretType), trusting: newTrusting(), mirror: newMirror(), raw: map[string]*delta.Table{}}
+	r := &Relay{cfg: cfg, secrets: delta.NewTable(router.SecretType), trusting: newTrusting(), begun: newBegun(), mirror: newMirror(), raw: map[string]*delta.Table{}}
 	for t := range mirrored {
 		r.raw[t] = delta.NewTable(t)
+	}
+	if cfg.HubAddress == "" {
+		r.begun.viewDone()
 	}
 	var err error
 	if r.metrics, err = newMetrics(cfg.Registry, r.mirror.age); err != nil {
@@ -137,7 +141,7 @@ func (r *Relay) openDisk() {
 	r.mirror.restore(c)
 	if found := r.show(c); found > 0 {
 		r.cfg.Log.Info("the relay starts from its disk", "resources", found, "whole", c.Header.Whole, "epoch", c.Header.Epoch)
-		r.core.After(func() { r.ready.Source("disk", false) })
+		r.sourced("disk")
 	}
 }
 
@@ -156,6 +160,12 @@ func (r *Relay) show(c disk.Contents) (found int) {
 // SetLocal takes all resources of this cluster, with their endpoints. The router is not ready before the first call, or
 // before it has waited for one.
 func (r *Relay) SetLocal(rs []localtable.Resource) {
+	r.SetLocalSoFar(rs)
+	r.core.After(r.begun.localDone)
+}
+
+// SetLocalSoFar takes those that could be read, while others cannot. That is enough for an Envoy that starts.
+func (r *Relay) SetLocalSoFar(rs []localtable.Resource) {
 	r.core.SetLocal(rs)
 	r.core.After(r.ready.Local)
 }
@@ -214,6 +224,7 @@ func (r *Relay) waitPatiently(ctx context.Context) error {
 			r.core.After(func() {
 				r.ready.Leaf()
 				r.ready.Source("local", true)
+				r.begun.viewDone()
 				r.ready.Local()
 			})
 			continue

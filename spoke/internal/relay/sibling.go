@@ -159,7 +159,7 @@ func (r *Relay) askSibling(ctx context.Context, address string) bool {
 	if r.resume != nil {
 		r.resume()
 	}
-	r.core.After(func() { r.ready.Source("sibling", false) })
+	r.sourced("sibling")
 	return true
 }
 

@@ -26,14 +26,14 @@ func (r *Relay) server() *grpc.Server {
 	for _, t := range order {
 		view.Tables = append(view.Tables, r.core.tables[t])
 	}
-	serve := func(v *delta.View, o delta.Observer) *delta.Server {
-		return delta.NewServer(delta.Options{Observe: o,
+	serve := func(v *delta.View, o delta.Observer, await func(context.Context, *discoveryv3.DeltaDiscoveryRequest) error) *delta.Server {
+		return delta.NewServer(delta.Options{Observe: o, Await: await,
 			View: func(context.Context, *corev3.Node) (*delta.View, func(), error) { return v, nil, nil }})
 	}
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(delta.MaxMessageBytes))
-	serve(view, delta.Observers(delta.Metrics(r.cfg.Registry, "isthmus_relay"), r.observer())).
+	serve(view, delta.Observers(delta.Metrics(r.cfg.Registry, "isthmus_relay"), r.observer()), r.awaitBegun).
 		Register(only{g, discoveryv3.AggregatedDiscoveryService_ServiceDesc.ServiceName})
-	serve(&delta.View{Tables: []*delta.Table{r.secrets}}, delta.Observers(r.trusting.observer(), r.keyed())).
+	serve(&delta.View{Tables: []*delta.Table{r.secrets}}, delta.Observers(r.trusting.observer(), r.keyed()), nil).
 		Register(only{g, secretv3.SecretDiscoveryService_ServiceDesc.ServiceName})
 	return g
 }
@@ -207,7 +207,7 @@ func (r *Relay) apply(_ context.Context, u delta.Update) error {
 		}
 	}
 	if v.synced {
-		r.core.After(func() { r.ready.Source("hub", false) })
+		r.sourced("hub")
 	}
 	return nil
 }
