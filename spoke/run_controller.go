@@ -182,8 +182,9 @@ func (c *controller) newMember() {
 			MayWrite: c.leader.Certain, Clock: clock.RealClock{}, Log: c.log, Metrics: c.applies,
 		})
 	}
-	c.trust = &hublink.Trust{Source: src, Relays: hublink.Relays{Pods: c.routerPods}, Changed: c.poke, Clock: clock.RealClock{}}
-	c.witness = &hublink.Witness{Relays: hublink.Relays{Pods: c.routerPods}, Changed: c.poke, Clock: clock.RealClock{}}
+	relays := hublink.Relays{Pods: c.routerPods, Known: c.set.Synced()}
+	c.trust = &hublink.Trust{Source: src, Relays: relays, Changed: c.poke, Clock: clock.RealClock{}}
+	c.witness = &hublink.Witness{Relays: relays, Changed: c.poke, Clock: clock.RealClock{}}
 }
 
 // poke has the report looked at.

@@ -23,8 +23,23 @@ const (
 type Relays struct {
 	// Pods are the addresses of the ready router pods.
 	Pods func() []netip.Addr
+	// Known is closed when it has been read which there are; before, that there is none means nothing. Nil: they are known.
+	Known <-chan struct{}
 	// Port of the relays' health endpoint; 9091 when zero.
 	Port uint16
+}
+
+// known says whether it has been read which relays there are.
+func (r Relays) known() bool {
+	if r.Known == nil {
+		return true
+	}
+	select {
+	case <-r.Known:
+		return true
+	default:
+		return false
+	}
 }
 
 // addresses are where the relays answer now.

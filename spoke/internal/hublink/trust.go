@@ -72,12 +72,12 @@ func (t *Trust) set(now v1alpha1.TrustReport) {
 	}
 }
 
-// look is what is used by all; while one differs from the controller, that one. False when a router does not answer: it may be
-// one that is behind.
+// look is what is used by all; while one differs from the controller, that one. False when a router does not answer, or may be one that is not
+// known yet: it may be one that is behind.
 func (t *Trust) look(ctx context.Context, client *http.Client) (v1alpha1.TrustReport, bool) {
 	m, _ := t.Source.Get()
 	own, ok := identity.TrustOf(m)
-	if !ok {
+	if !ok || !t.Relays.known() {
 		return v1alpha1.TrustReport{}, false
 	}
 	out := v1alpha1.TrustReport{Bundle: own.Bundle, Authority: own.Authority}
