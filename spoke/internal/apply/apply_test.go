@@ -165,6 +165,11 @@ func TestBackend(t *testing.T) {
 		t.Fatal(err)
 	}
 	is(map[string]bool{"192.0.2.7": true, "192.0.2.8": false})
+	relabelled := client.RawPatch("application/merge-patch+json", []byte(`{"metadata":{"labels":{"`+discoveryv1.LabelServiceName+`":null}}}`))
+	if err := w.cluster.Patch(t.Context(), &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: w.here, Name: v1alpha1.ProgramBackend + "-ipv4"}}, relabelled); err != nil {
+		t.Fatal(err)
+	}
+	is(map[string]bool{"192.0.2.7": true, "192.0.2.8": false})
 	if err := w.cluster.Delete(t.Context(), routers); err != nil {
 		t.Fatal(err)
 	}

@@ -70,14 +70,23 @@ func (s sliceSink) change(f func(map[string]*discoveryv1.EndpointSlice)) {
 	s.queue.Add(backendKey)
 }
 
+// Put takes a slice of the Service, and lets go of one that is so no more: its label may be changed.
 func (s sliceSink) Put(n types.NamespacedName, v *discoveryv1.EndpointSlice) {
-	if v.Labels[discoveryv1.LabelServiceName] == s.service {
-		s.change(func(m map[string]*discoveryv1.EndpointSlice) { m[n.Name] = v })
+	if v.Labels[discoveryv1.LabelServiceName] != s.service {
+		s.Delete(n)
+		return
 	}
+	s.change(func(m map[string]*discoveryv1.EndpointSlice) { m[n.Name] = v })
 }
 func (s sliceSink) Delete(n types.NamespacedName) {
-	s.change(func(m map[string]*discoveryv1.EndpointSlice) { delete(m, n.Name) })
+	s.mu.Lock()
+	_, had := (*s.of)[n.Name]
+	s.mu.Unlock()
+	if had {
+		s.change(func(m map[string]*discoveryv1.EndpointSlice) { delete(m, n.Name) })
+	}
 }
+
 func (s sliceSink) Replace(all map[types.NamespacedName]*discoveryv1.EndpointSlice) {
 	s.change(func(m map[string]*discoveryv1.EndpointSlice) {
 		clear(m)
