@@ -20,6 +20,9 @@ const (
 	// seam is the longest time from the end of a watch until the next is asked for, and from then until it is answered, in which nobody
 	// restores a store: its API servers have to stop for that, and to start again.
 	seam = 2 * time.Second
+	// early is how much sooner than asked for a watch may end by itself: the API server's clock is another, by 500 ppm at most (ntpd's bound), and
+	// a watch lasts 10 minutes at most.
+	early = 500 * time.Millisecond
 )
 
 // ListWatch makes a Source of the List and Watch methods of a client for one kind. The client set tells whether lists can be
@@ -96,7 +99,7 @@ func (t *thread) watch(lists bool, asked time.Time, seconds *int64, err error) b
 	if err != nil {
 		return false
 	}
-	inTime := !ends.IsZero() && !asked.Before(ends) && asked.Sub(ends) <= seam && t.now().Sub(asked) <= seam
+	inTime := !ends.IsZero() && asked.Sub(ends) >= -early && asked.Sub(ends) <= seam && t.now().Sub(asked) <= seam
 	if !lists && !listed && !inTime {
 		return false
 	}
