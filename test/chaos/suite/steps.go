@@ -8,6 +8,9 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 func (s *stage) named(role string) (*Cluster, error) {
@@ -84,6 +87,29 @@ func deletePods(role, workload string) Step {
 		}
 		return c.deletePods(ctx, workload)
 	}
+}
+
+// firstRun is how long, and a second since such times are whole ones, a relay has to run until its supervisor no longer ends with it, and the container with that (decision 0012).
+const firstRun = 11 * time.Second
+
+// relaysRun waits until every relay has run for so long.
+func relaysRun(ctx context.Context, s *stage) error {
+	return s.await(ctx, "relays that have run for a while", func(ctx context.Context) error {
+		for _, c := range s.fleet.Clusters {
+			var pods corev1.PodList
+			if err := c.client.List(ctx, &pods, client.InNamespace(system)); err != nil {
+				return err
+			}
+			for i := range pods.Items {
+				for _, container := range pods.Items[i].Status.ContainerStatuses {
+					if running := container.State.Running; container.Name == "relay" && (running == nil || time.Since(running.StartedAt.Time) < firstRun) {
+						return fmt.Errorf("%s in %s has just started", pods.Items[i].Name, c.Name)
+					}
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // killPod has one pod of an agent end itself as SIGKILL would, while the cluster still lists it.
