@@ -15,7 +15,8 @@ import (
 	"github.com/isthmus-dev/isthmus/spoke/internal/source/service"
 )
 
-// localPatience is how long the relay waits for all kinds of resources to be read before it goes on with those it has.
+// localPatience is how long the relay waits for all kinds of resources to be read before it goes on with those it has, and then, once nothing is
+// awaited but kinds that could not be read in several attempts, how long it takes these for what may yet come.
 const localPatience = 5 * time.Second
 
 // resourceSet is what is needed of source.Set.
@@ -61,11 +62,12 @@ func (l *localResources) run(ctx context.Context) error {
 	wait := time.NewTimer(localPatience)
 	defer wait.Stop()
 	synced := l.set.Synced() // nil once it is closed
+	var unread <-chan time.Time
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-synced:
-		synced = nil
+		synced, unread = nil, time.After(localPatience)
 	case <-wait.C:
 		l.log.Error("not everything of this cluster could be read yet; the router goes on with what it has", "awaited", l.set.Awaited())
 	}
@@ -75,13 +77,15 @@ func (l *localResources) run(ctx context.Context) error {
 		have[r.Key()] = localResource(r, l.set.Endpoints(r))
 	}
 	for {
-		l.give(slices.Collect(maps.Values(have)), synced == nil)
+		l.give(slices.Collect(maps.Values(have)), synced == nil && (unread == nil || len(l.set.Awaited()) == 0))
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-l.wake:
 		case <-synced:
-			synced = nil
+			synced, unread = nil, time.After(localPatience)
+		case <-unread:
+			unread = nil
 		}
 		for k := range l.take() {
 			if r, ok := l.set.Get(k); ok {
