@@ -100,7 +100,7 @@ func (e *Engine) Withdraw(ctx context.Context, name string, uid types.UID) error
 		changed := e.Changes()
 		e.mu.RLock()
 		s, ok := e.b.spokes[name]
-		built := e.taken.Facts != nil // before that other replicas may serve it
+		built := e.builtLocked() // before that other replicas may serve it
 		e.mu.RUnlock()
 		if built && (!ok || s.UID != string(uid)) {
 			break
@@ -122,7 +122,7 @@ func (e *Engine) Withdraw(ctx context.Context, name string, uid types.UID) error
 func (e *Engine) Declared(namespace string, kind v1alpha1.ResourceType, name string) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	if e.taken.Facts == nil {
+	if !e.builtLocked() {
 		return true
 	}
 	for spoke, f := range e.taken.Facts {

@@ -50,8 +50,10 @@ func (e *Engine) view(ctx context.Context, node *corev3.Node) (*delta.View, func
 func (e *Engine) built() bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.taken.Facts != nil
+	return e.builtLocked()
 }
+
+func (e *Engine) builtLocked() bool { return e.taken.Facts != nil }
 
 // viewOf is the view of a spoke that is built and may be served.
 func (e *Engine) viewOf(id identity.ID) (*delta.View, bool) {

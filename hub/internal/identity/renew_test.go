@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/isthmus-dev/isthmus/internal/identity"
 	"github.com/isthmus-dev/isthmus/internal/identity/identitypb"
@@ -25,17 +24,10 @@ type holder struct {
 
 func newHolder(t *testing.T, name string, leaves Leaves) holder {
 	t.Helper()
-	namespace(t, name, nil)
-	clk := clocktesting.NewFakeClock(time.Now())
-	h := newHubOf(t, name, clk, leaves)
-	_, token := admit(t, name, clk.Now())
-	c, err := h.enroll(t, name, token)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, clk, creds := enrolled(t, name, leaves)
 	h.wantEvent(t, "Enrolled")
 	out := holder{T: t, hub: h, src: identity.NewSourceAt(clk.Now)}
-	out.take(c)
+	out.take(creds)
 	return out
 }
 

@@ -59,14 +59,7 @@ func (h *hub) wantPhase(t *testing.T, want Phase, members ...Member) {
 // TestRotationOverTheWire: asked for by an annotation; the spoke hears of each step on the hub's port, renews, and reports. Each
 // turn is made by a rotator that has just started, and the hub is a new process after each step.
 func TestRotationOverTheWire(t *testing.T) {
-	namespace(t, "rotation", nil)
-	clk := clocktesting.NewFakeClock(time.Now())
-	h := newHub(t, "rotation", clk)
-	_, token := admit(t, "rotation", clk.Now())
-	creds, err := h.enroll(t, "rotation", token)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, clk, creds := enrolled(t, "rotation", Leaves{})
 	src := h.source(t, creds)
 	first, _ := src.Get()
 	away := h.source(t, creds)
@@ -234,14 +227,7 @@ func TestTwoLeaders(t *testing.T) {
 
 // TestRetiredLeavesOpenNoStream: Peer, which xDS asks, refuses what Renew takes.
 func TestRetiredLeavesOpenNoStream(t *testing.T) {
-	namespace(t, "retired", nil)
-	clk := clocktesting.NewFakeClock(time.Now())
-	h := newHub(t, "retired", clk)
-	_, token := admit(t, "retired", clk.Now())
-	creds, err := h.enroll(t, "retired", token)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, clk, creds := enrolled(t, "retired", Leaves{})
 	src := h.source(t, creds)
 	h.put(t, func(s *corev1.Secret) { s.Annotations[RotateAnnotation] = "now" })
 	for _, want := range []Phase{Distributing, Reissuing, Steady} {
@@ -267,14 +253,7 @@ func TestRetiredLeavesOpenNoStream(t *testing.T) {
 // TestAwayForARotation: who has the old CA only renews in every phase of the rotation, once it is over, and when the next one is given out or
 // called off; not when that has changed who signs as well.
 func TestAwayForARotation(t *testing.T) {
-	namespace(t, "away", nil)
-	clk := clocktesting.NewFakeClock(time.Now())
-	h := newHub(t, "away", clk)
-	_, token := admit(t, "away", clk.Now())
-	creds, err := h.enroll(t, "away", token)
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, clk, creds := enrolled(t, "away", Leaves{})
 	first := map[string][]byte{}
 	h.put(t, func(s *corev1.Secret) { first = s.Data })
 	wanted := func() { h.put(t, func(s *corev1.Secret) { s.Annotations[RotateAnnotation] = "now" }) }

@@ -93,6 +93,20 @@ func (h *hub) enroll(t *testing.T, spoke, token string) (identity.Credentials, e
 	return h.client().Enroll(t.Context(), h.service.Bundle(), spoke, token)
 }
 
+// enrolled is a hub in a namespace of this name, and what its one spoke got, which has the name too. The hub's clock is that of the machine until it is moved.
+func enrolled(t *testing.T, name string, leaves Leaves) (*hub, *clocktesting.FakeClock, identity.Credentials) {
+	t.Helper()
+	namespace(t, name, nil)
+	clk := clocktesting.NewFakeClock(time.Now())
+	h := newHubOf(t, name, clk, leaves)
+	_, token := admit(t, name, clk.Now())
+	creds, err := h.enroll(t, name, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h, clk, creds
+}
+
 // admit makes what the Spoke controller would make, and returns the token.
 func admit(t *testing.T, name string, now time.Time) (*v1alpha1.Spoke, string) {
 	t.Helper()
@@ -292,14 +306,7 @@ func TestOneTokenTwoReplicas(t *testing.T) {
 
 // TestTwoDaysGone: hub and API token were away; the leaf, still good, renews both.
 func TestTwoDaysGone(t *testing.T) {
-	namespace(t, "gone", nil)
-	clk := clocktesting.NewFakeClock(time.Now())
-	h := newHub(t, "gone", clk)
-	_, token := admit(t, "gone", clk.Now())
-	creds, err := h.enroll(t, "gone", token)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, clk, creds := enrolled(t, "gone", Leaves{})
 	clk.Step(48 * time.Hour)
 	if !creds.APITokenExpires.Before(clk.Now()) {
 		t.Fatal("the API token should have lapsed")

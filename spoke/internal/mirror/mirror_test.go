@@ -228,17 +228,19 @@ func TestFails(t *testing.T) {
 	out.is(t, map[string]string{"a": "1"})
 }
 
+// bothWays runs a test with lists and with streamed ones.
+func bothWays(t *testing.T, test func(t *testing.T, streams bool)) {
+	for name, streams := range map[string]bool{"lists": false, "streamed lists": true} {
+		t.Run(name, func(t *testing.T) { test(t, streams) })
+	}
+}
+
 // TestAnotherStore has the API server away for a while: what it has when it is back may not follow from what it had, so all is listed
 // anew. Meanwhile what is known stays, and nobody is told of a failure.
 func TestAnotherStore(t *testing.T) {
-	for _, way := range []struct {
-		name    string
-		streams bool
-	}{{"lists", false}, {"streamed lists", true}} {
-		t.Run(way.name, func(t *testing.T) {
-			anotherStore(t, &server{streams: way.streams, objects: map[string]string{"a": "1", "b": "1"}})
-		})
-	}
+	bothWays(t, func(t *testing.T, streams bool) {
+		anotherStore(t, &server{streams: streams, objects: map[string]string{"a": "1", "b": "1"}})
+	})
 }
 
 func anotherStore(t *testing.T, s *server) {
@@ -271,14 +273,9 @@ func anotherStore(t *testing.T, s *server) {
 // TestAStoreThatIsBehind restores an older store so fast that no watch finds the API server away. A watch that was cut off may go on in
 // another store, whatever revision that has reached, so all is listed anew; one that lasted as long as it was asked to goes on.
 func TestAStoreThatIsBehind(t *testing.T) {
-	for _, way := range []struct {
-		name    string
-		streams bool
-	}{{"lists", false}, {"streamed lists", true}} {
-		t.Run(way.name, func(t *testing.T) {
-			aStoreThatIsBehind(t, &server{streams: way.streams, objects: map[string]string{"a": "1"}})
-		})
-	}
+	bothWays(t, func(t *testing.T, streams bool) {
+		aStoreThatIsBehind(t, &server{streams: streams, objects: map[string]string{"a": "1"}})
+	})
 }
 
 func aStoreThatIsBehind(t *testing.T, s *server) {

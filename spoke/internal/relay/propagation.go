@@ -32,14 +32,15 @@ func newPropagation(m *metrics) *propagation {
 func (p *propagation) step(c *core, st *stage, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	first := map[string][]localtable.Key{} // by namespace, where it may be another now
+	made, first := map[string]bool{}, map[localtable.Key]bool{} // namespaces that were made anew, and all that is served at home first in these
 	for _, r := range st.upsert[router.ScopeType] {
 		h, ok := c.homes[namespaceOf(r.Name)]
 		if !ok || h.Resource.Version != r.Version {
 			continue
 		}
-		first[namespaceOf(r.Name)] = h.First
+		made[namespaceOf(r.Name)] = true
 		for _, k := range h.First {
+			first[k] = true
 			if _, ok := p.since[k]; !ok {
 				p.since[k] = now
 			}
@@ -56,14 +57,8 @@ func (p *propagation) step(c *core, st *stage, now time.Time) {
 			p.acks[ref] = w
 		}
 	}
-	there := map[localtable.Key]bool{}
-	for _, keys := range first {
-		for _, k := range keys {
-			there[k] = true
-		}
-	}
 	for k := range p.since {
-		if _, made := first[k.Namespace]; made && !there[k] || c.homes[k.Namespace].Resource.Name == "" {
+		if made[k.Namespace] && !first[k] || c.homes[k.Namespace].Resource.Name == "" {
 			delete(p.since, k) // it is gone, and the hub never placed it
 		}
 	}

@@ -199,15 +199,22 @@ func (f *Fleet) undeclare(ctx context.Context, c *Cluster, ns, name string) erro
 	return client.IgnoreNotFound(c.client.Delete(ctx, agentObject(ns, name)))
 }
 
+// pods are Isthmus's.
+func (c *Cluster) pods(ctx context.Context) ([]corev1.Pod, error) {
+	var list corev1.PodList
+	err := c.client.List(ctx, &list, client.InNamespace(system))
+	return list.Items, err
+}
+
 // nobodyStops fails while a pod of Isthmus still stops: a router that does may serve streams, which it ends when its drain is over.
 func (f *Fleet) nobodyStops(ctx context.Context) error {
 	for _, c := range f.Clusters {
-		var pods corev1.PodList
-		if err := c.client.List(ctx, &pods, client.InNamespace(system)); err != nil {
+		pods, err := c.pods(ctx)
+		if err != nil {
 			return err
 		}
-		for i := range pods.Items {
-			if p := &pods.Items[i]; p.DeletionTimestamp != nil {
+		for i := range pods {
+			if p := &pods[i]; p.DeletionTimestamp != nil {
 				return fmt.Errorf("%s in %s still stops", p.Name, c.Name)
 			}
 		}
@@ -217,15 +224,15 @@ func (f *Fleet) nobodyStops(ctx context.Context) error {
 
 // deletePods deletes Isthmus's pods of a workload, as a rolling update or a drained node does.
 func (c *Cluster) deletePods(ctx context.Context, workload string) error {
-	var pods corev1.PodList
-	if err := c.client.List(ctx, &pods, client.InNamespace(system)); err != nil {
+	pods, err := c.pods(ctx)
+	if err != nil {
 		return err
 	}
 	n := 0
-	for i := range pods.Items {
-		if strings.HasPrefix(pods.Items[i].Name, workload+"-") {
+	for i := range pods {
+		if strings.HasPrefix(pods[i].Name, workload+"-") {
 			n++
-			if err := c.client.Delete(ctx, &pods.Items[i]); err != nil {
+			if err := c.client.Delete(ctx, &pods[i]); err != nil {
 				return err
 			}
 		}

@@ -92,11 +92,11 @@ func sample(page, series string) (float64, error) {
 }
 
 func (s *stage) routers(ctx context.Context) ([]corev1.Pod, error) {
-	var pods corev1.PodList
-	if err := s.primary.client.List(ctx, &pods, client.InNamespace(system)); err != nil {
+	pods, err := s.primary.pods(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return !strings.HasPrefix(p.Name, "isthmus-router-") }), nil
+	return slices.DeleteFunc(pods, func(p corev1.Pod) bool { return !strings.HasPrefix(p.Name, "isthmus-router-") }), nil
 }
 
 // scaleRouters gives the serving cluster so many routers, and waits until they, and no others, are there and ready.

@@ -8,9 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 func (s *stage) named(role string) (*Cluster, error) {
@@ -96,14 +93,14 @@ const firstRun = 11 * time.Second
 func relaysRun(ctx context.Context, s *stage) error {
 	return s.await(ctx, "relays that have run for a while", func(ctx context.Context) error {
 		for _, c := range s.fleet.Clusters {
-			var pods corev1.PodList
-			if err := c.client.List(ctx, &pods, client.InNamespace(system)); err != nil {
+			pods, err := c.pods(ctx)
+			if err != nil {
 				return err
 			}
-			for i := range pods.Items {
-				for _, container := range pods.Items[i].Status.ContainerStatuses {
+			for i := range pods {
+				for _, container := range pods[i].Status.ContainerStatuses {
 					if running := container.State.Running; container.Name == "relay" && (running == nil || time.Since(running.StartedAt.Time) < firstRun) {
-						return fmt.Errorf("%s in %s has just started", pods.Items[i].Name, c.Name)
+						return fmt.Errorf("%s in %s has just started", pods[i].Name, c.Name)
 					}
 				}
 			}
